@@ -1,0 +1,1 @@
+"""Clerks: find the server that can do it, and say honestly whether it was done."""

@@ -1,0 +1,1 @@
+"""Raft (Ongaro & Ousterhout 2014; Ongaro's thesis), behind the eight verbs."""

@@ -1,0 +1,311 @@
+"""What can be asked of a machine, what it answers, and what it leaves to be done: values only.
+
+A copy is named (shard, num), num being the configuration by which its holder gained it (Holder.num).
+
+Three families: *commands* stand in a log and are applied; *queries* are answered from the applied state;
+*chores* are what a machine wants its leader to do. A command that depended on anything but the log and the
+state would part the replicas, so whatever a command needs (a configuration, rows, a name) is inside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from twisted_kv.codec import Codec
+from twisted_kv.constants import COMMAND_BYTES_MAX
+from twisted_kv.machines.configuration import Configuration, Holder
+from twisted_kv.machines.rows import Row, Value
+
+# ── operations on keys ─────────────────────────────────────────────────────────────────────────────
+
+
+class Operation(msgspec.Struct, frozen=True, array_like=True):
+    """One write of a client.
+
+    Attributes:
+        verb: "p" put, "a" append, "d" delete, "h" put_hash.
+        key: 1 … KEY_BYTES_MAX bytes of UTF-8.
+        value: str or bytes; None for delete.
+        session: the number that Open gave for the key's shard.
+        sequence: the client's number of this operation in that session, from 1, unchanged over retries.
+        floor: the lowest sequence whose answer the client still wants.
+    """
+
+    verb: Literal["p", "a", "d", "h"]
+    key: str
+    value: Value | None
+    session: int
+    sequence: int
+    floor: int
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag="ok"):
+    """It took effect, once. The value: None for put and append, bool for delete, the old value for put_hash;
+    for a read the value, None when absent."""
+
+    value: Any = None
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag="no"):
+    """It did not happen and will not. ``error`` names a class of twisted_kv.errors."""
+
+    error: str
+    text: str
+
+
+class WrongGroup(msgspec.Struct, frozen=True, array_like=True, tag="wg"):
+    """Not executed: this group does not serve the shard now.
+
+    Attributes:
+        num: the configuration this group is at.
+        gid: who serves it as far as this group knows, 0 if it cannot tell (ask the controller).
+    """
+
+    num: int
+    gid: int
+
+
+class Expired(msgspec.Struct, frozen=True, array_like=True, tag="ex"):
+    """Not executed now: the session is unknown here, or the sequence is below its floor. Whether an earlier
+    attempt of the same request was executed, nobody knows any more."""
+
+
+Outcome = Done | Refused | WrongGroup | Expired
+
+# ── commands of a group ────────────────────────────────────────────────────────────────────────────
+
+
+class Write(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+    """Operations in order. Reply: a tuple of Outcomes, one each."""
+
+    operations: tuple[Operation, ...]
+
+
+class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
+    """Open a session in each of these shards; ``nonce`` (16 random bytes) makes a repeat find the same one.
+    Reply: a tuple, per shard Done(number) or WrongGroup."""
+
+    shards: tuple[int, ...]
+    nonce: bytes
+
+
+class Configure(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+    """Move on to this configuration. Ignored unless it is the next one and nothing holds it back.
+
+    Attributes:
+        cluster: the controller's cluster id; the first one seen is kept, another is refused.
+        mine: whether the member of this group's gid in it is this very group (the claim was granted).
+    """
+
+    cluster: str
+    configuration: Configuration
+    mine: bool
+
+
+class Install(msgspec.Struct, frozen=True, array_like=True, tag="i"):
+    """Chunk ``chunk`` (from 0) of a copy that is being pulled. Ignored unless it is the next one.
+
+    Rows carry their space, name and value; shard and num of the copy are the taker's, below.
+    """
+
+    shard: int
+    num: int
+    chunk: int
+    rows: tuple[Row, ...]
+    last: bool
+
+
+class Freeze(msgspec.Struct, frozen=True, array_like=True, tag="f"):
+    """Serve the copy no longer: HANDING becomes LEAVING."""
+
+    shard: int
+    num: int
+
+
+class Drop(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+    """The taker has it: LEAVING becomes ABSENT, rows deleted. Reply: Done(True), also if it was gone already;
+    Done(False) if the copy is there but not LEAVING (the drop is early; ask again)."""
+
+    shard: int
+    num: int
+
+
+class Dropped(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+    """The giver has confirmed the drop of its copy: it is owed no longer."""
+
+    shard: int
+    num: int
+
+
+GroupCommand = Write | Open | Configure | Install | Freeze | Drop | Dropped
+
+# ── commands of a controller ───────────────────────────────────────────────────────────────────────
+
+
+class Found(msgspec.Struct, frozen=True, array_like=True, tag="F"):
+    """The cluster begins: its random id, its number of shards, its limit. The first one stays.
+    Reply: Done(cluster id)."""
+
+    cluster: str
+    shards: int
+    value_bytes_max: int
+
+
+class Join(msgspec.Struct, frozen=True, array_like=True, tag="J"):
+    """gid → endpoints, ascending by gid; ``identities`` gid → group id where a probe learned it."""
+
+    groups: tuple[tuple[int, tuple[str, ...]], ...]
+    identities: tuple[tuple[int, str], ...] = ()
+
+
+class Leave(msgspec.Struct, frozen=True, array_like=True, tag="L"):
+    gids: tuple[int, ...]
+
+
+class Move(msgspec.Struct, frozen=True, array_like=True, tag="M"):
+    shard: int
+    gid: int
+
+
+class Readdress(msgspec.Struct, frozen=True, array_like=True, tag="R"):
+    """A known group has new endpoints; nothing moves."""
+
+    gid: int
+    endpoints: tuple[str, ...]
+
+
+Change = Join | Leave | Move | Readdress
+
+
+class Enroll(msgspec.Struct, frozen=True, array_like=True, tag="E"):
+    """Open an administrator's session. Reply: Done(number)."""
+
+    nonce: bytes
+
+
+class Administer(msgspec.Struct, frozen=True, array_like=True, tag="A"):
+    """A change, at most once by (session, sequence). Reply: Configured, or Refused or Expired."""
+
+    session: int
+    sequence: int
+    floor: int
+    change: Change
+
+
+class Configured(msgspec.Struct, frozen=True, array_like=True, tag="cf"):
+    """The configuration that a change made, or the newest one if there was nothing to change."""
+
+    configuration: Configuration
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True, tag="C"):
+    """The replica group ``identity`` says that it is the member (gid, joined). The first claim stays.
+    Reply: Done(identity of the one that has it), Refused if there was no such member ever."""
+
+    gid: int
+    joined: int
+    identity: str
+
+
+ControllerCommand = Found | Enroll | Administer | Claim
+
+GROUP_COMMANDS: Codec[GroupCommand] = Codec(GroupCommand, COMMAND_BYTES_MAX)
+CONTROLLER_COMMANDS: Codec[ControllerCommand] = Codec(ControllerCommand, COMMAND_BYTES_MAX)
+
+# ── queries: answered from applied state ───────────────────────────────────────────────────────────
+
+
+class Read(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    """Values of keys. Answer: a tuple of Outcomes: Done(value or None), WrongGroup, or Refused."""
+
+    keys: tuple[str, ...]
+
+
+class QueryConfiguration(msgspec.Struct, frozen=True, array_like=True, tag="q"):
+    """Configuration ``num`` (-1 or beyond the newest: the newest), and who has claimed the member ``gid``
+    in it. Answer: a ConfigurationAnswer, or Refused for other negative numbers."""
+
+    num: int
+    gid: int = 0
+
+
+class ConfigurationAnswer(msgspec.Struct, frozen=True, array_like=True, tag="qa"):
+    """``cluster`` is empty until the controller was founded; ``claimed_by`` is empty until claimed."""
+
+    cluster: str
+    configuration: Configuration
+    claimed_by: str
+
+
+class PullRows(msgspec.Struct, frozen=True, array_like=True, tag="pl"):
+    """Rows of the frozen copy (shard, num), after a (space, name). Answer: a PullAnswer."""
+
+    shard: int
+    num: int
+    after: tuple[str, str] | None
+    bytes_max: int
+
+
+class PullAnswer(msgspec.Struct, frozen=True, array_like=True, tag="pa"):
+    """What a giver says.
+
+    Attributes:
+        state: "rows": here they are; "wait": not frozen yet or behind, ask again later; "gone": the copy was
+            dropped, the taker must have had it.
+        handing: with state "wait": the copy is HANDING, so a leader may log Freeze now.
+    """
+
+    state: Literal["rows", "wait", "gone"]
+    rows: tuple[Row, ...] = ()
+    last: bool = False
+    handing: bool = False
+
+
+# ── chores: derived from state, harmless when repeated ─────────────────────────────────────────────
+
+
+class NextConfiguration(msgspec.Struct, frozen=True):
+    """Nothing holds back configuration ``num``: fetch it and log Configure."""
+
+    num: int
+
+
+class Pull(msgspec.Struct, frozen=True):
+    """Fetch chunk ``chunk`` of copy (shard, num) from ``source`` at ``endpoints``, after ``after``, and log it."""
+
+    shard: int
+    num: int
+    source: Holder
+    endpoints: tuple[str, ...]
+    chunk: int
+    after: tuple[str, str] | None
+
+
+class HandOver(msgspec.Struct, frozen=True):
+    """Copy (shard, num) is HANDING to ``taker``: freeze it when the taker asks, or when it does not for long."""
+
+    shard: int
+    num: int
+    taker: Holder
+
+
+class AskDrop(msgspec.Struct, frozen=True):
+    """Copy (shard, num) of ``source`` was taken over: have it dropped there, then log Dropped."""
+
+    shard: int
+    num: int
+    source: Holder
+    endpoints: tuple[str, ...]
+
+
+class FoundCluster(msgspec.Struct, frozen=True):
+    """The controller has no cluster id yet: draw one and log Found."""
+
+
+Chore = NextConfiguration | Pull | HandOver | AskDrop | FoundCluster
+
+READS: Codec[Read] = Codec(Read, COMMAND_BYTES_MAX)
+QUERIES: Codec[QueryConfiguration] = Codec(QueryConfiguration, 1 << 12)
+PULLS: Codec[PullRows] = Codec(PullRows, 1 << 16)

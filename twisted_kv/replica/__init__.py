@@ -1,0 +1,1 @@
+"""The corridor: carries values between order, meaning and the four doors; decides nothing itself."""

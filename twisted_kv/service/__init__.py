@@ -1,0 +1,1 @@
+"""The twistd services: read settings, choose concretes, start and stop in order."""
