@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IReactorTime
 
-    from twisted_kv.consensus.types import Ready, Role, Ticket
+    from twisted_kv.consensus.types import Ready, Ticket
     from twisted_kv.machines.rows import Changes, Row, RowKey
 
 __all__ = [
@@ -192,6 +191,8 @@ class ICheckpoint(Protocol):
 
 
 class ISnapshot(Protocol):
+    """A consistent view of all rows as they stood at (index, term)."""
+
     index: int
     term: int
 
@@ -223,6 +224,3 @@ class INetwork(Protocol):
 
     def close(self) -> Deferred[None]:
         """Close every link; fires when all are gone."""
-
-
-Clock = "IReactorTime"

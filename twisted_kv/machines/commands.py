@@ -161,10 +161,14 @@ class Join(msgspec.Struct, frozen=True, array_like=True, tag="J"):
 
 
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag="L"):
+    """These groups leave; their shards are spread over those that stay."""
+
     gids: tuple[int, ...]
 
 
 class Move(msgspec.Struct, frozen=True, array_like=True, tag="M"):
+    """One shard to one group; nothing else is rebalanced."""
+
     shard: int
     gid: int
 

@@ -18,8 +18,8 @@ from twisted_kv.codec import Codec
 from twisted_kv.constants import WIRE_BODY_BYTES_MAX
 from twisted_kv.machines.commands import (
     Administer,
-    Configured,
     ConfigurationAnswer,
+    Configured,
     Done,
     Enroll,
     Expired,
@@ -145,7 +145,7 @@ class RowsAnswer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Who(msgspec.Struct, frozen=True, array_like=True):
-    pass
+    """Says nothing but: who are you?"""
 
 
 class Iam(msgspec.Struct, frozen=True, array_like=True):
