@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from twisted_kv.machines.rows import Changes, Row, RowKey
 
 __all__ = [
+    "Ask",
     "Door",
     "ICheckpoint",
     "IConsensus",
@@ -30,14 +31,34 @@ __all__ = [
     "INetwork",
     "ISnapshot",
     "IStateMachine",
+    "LostAnswer",
+    "NotSent",
     "Random",
+    "SaveRefused",
 ]
 
 T = TypeVar("T")
 
+
+class SaveRefused(Exception):
+    """The disk is full and nothing of this save was written, for certain. Any other error of a save means *unknown*."""
+
+
+class NotSent(Exception):
+    """The request certainly did not reach the other side."""
+
+
+class LostAnswer(Exception):
+    """The request may have reached the other side; no answer did (connection lost, timeout)."""
+
+
 Door = Callable[[bytes], "Deferred[bytes]"]
 """What answers one verb: a sealed body in, a Deferred of a sealed body out. It never fails with an
 expected error: those are values inside the reply. A failure means a bug or a stopping server."""
+
+Ask = Callable[[Sequence[str], str, bytes, float], "Deferred[Any]"]
+"""(endpoints, verb, body, timeout seconds) → the answer of whichever of these servers leads, as a value of
+transport/wire. Hints are followed and other servers tried until the timeout, then it fails with a KVError."""
 
 
 class IConsensus(Protocol):
@@ -125,7 +146,8 @@ class IStateMachine(Protocol):
 class ILogStore(Protocol):
     """The hard state and the entries of one replica, in log.sqlite3. Every method is blocking: run by an IDisk.
 
-    An sqlite3.Error or OSError from ``save`` means *unknown*: the process must stop and answer nothing.
+    SaveRefused: the disk is full and nothing was saved, for certain; any other error of ``save`` means *unknown*: the
+    process must stop and answer nothing.
     """
 
     def identity(self) -> Mapping[str, str]:
@@ -218,7 +240,7 @@ class INetwork(Protocol):
     def call(self, endpoint: str, verb: str, body: bytes, timeout: float) -> Deferred[bytes]:
         """Ask and wait. A Deferred[bytes] that can be cancelled.
 
-        Fails with twisted_kv.transport.faults.NotSent when the request certainly did not reach the other
+        Fails with NotSent when the request certainly did not reach the other
         side, with LostAnswer (lost connection, timeout) when it may have.
         """
 

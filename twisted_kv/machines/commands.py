@@ -227,6 +227,23 @@ class Read(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     keys: tuple[str, ...]
 
 
+class Scan(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    """Keys of one shard in order, after a key (None: from the first), about bytes_max of keys and values.
+    Answer: Scanned or WrongGroup."""
+
+    shard: int
+    after: str | None
+    bytes_max: int
+
+
+class Scanned(msgspec.Struct, frozen=True, array_like=True, tag="sa"):
+    """Keys ascending, their values beside them; ``last``: there are no more."""
+
+    keys: tuple[str, ...]
+    values: tuple[Any, ...]
+    last: bool
+
+
 class QueryConfiguration(msgspec.Struct, frozen=True, array_like=True, tag="q"):
     """Configuration ``num`` (-1 or beyond the newest: the newest), and who has claimed the member ``gid``
     in it. Answer: a ConfigurationAnswer, or Refused for other negative numbers."""
@@ -311,5 +328,6 @@ class FoundCluster(msgspec.Struct, frozen=True):
 Chore = NextConfiguration | Pull | HandOver | AskDrop | FoundCluster
 
 READS: Codec[Read] = Codec(Read, COMMAND_BYTES_MAX)
+SCANS: Codec[Scan] = Codec(Scan, 1 << 16)
 QUERIES: Codec[QueryConfiguration] = Codec(QueryConfiguration, 1 << 12)
 PULLS: Codec[PullRows] = Codec(PullRows, 1 << 16)

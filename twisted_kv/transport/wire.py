@@ -26,6 +26,8 @@ from twisted_kv.machines.commands import (
     Outcome,
     PullAnswer,
     Refused,
+    Scanned,
+    WrongGroup,
 )
 from twisted_kv.machines.rows import Row, RowKey
 
@@ -38,6 +40,7 @@ SHARD_DROP = "shard_drop"  # Drop → Done | Turned
 KV_WRITE = "kv_write"  # Write → Outcomes | Turned
 KV_READ = "kv_read"  # Read → Outcomes | Turned
 KV_OPEN = "kv_open"  # Open → Outcomes | Turned
+KV_SCAN = "kv_scan"  # Scan → Scanned | WrongGroup | Turned
 CTL_ENROLL = "ctl_enroll"  # Enroll → Outcomes (one) | Turned
 CTL_CHANGE = "ctl_change"  # Administer → Configured | Refused | Expired | Turned
 CTL_QUERY = "ctl_query"  # QueryConfiguration → ConfigurationAnswer | Refused | Turned
@@ -175,6 +178,8 @@ Answer = (
     | Refused
     | Expired
     | PullAnswer
+    | Scanned
+    | WrongGroup
 )
 ANSWERS: Codec[Any] = Codec(Answer, WIRE_BODY_BYTES_MAX)
 ENROLL: Codec[Enroll] = Codec(Enroll, 1 << 12)

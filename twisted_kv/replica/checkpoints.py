@@ -1,0 +1,265 @@
+"""Brings the applied state to disk in checkpoints, cuts the log behind them, and replaces both from a peer.
+
+A checkpoint is one transaction of only what changed, as it stood at one index; it is written in slices with turns
+between them, so that the reactor never waits for all of it. The log is cut only after its commit, and keeps what
+came after the checkpoint before, so that a follower a little behind needs no rows. Rows from a peer go into one
+``fresh`` transaction: data first, then the log (house.md, two files, one order). Knows rows, not their meaning.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_kv.codec import Malformed
+from twisted_kv.consensus.types import Entry, SnapshotFailed, SnapshotInstalled, SnapshotSource
+from twisted_kv.constants import ROWS_CHUNK_BYTES
+from twisted_kv.interfaces import (
+    ICheckpoint,
+    IDataStore,
+    IDisk,
+    ILogStore,
+    INetwork,
+    IStateMachine,
+    LostAnswer,
+    NotSent,
+)
+from twisted_kv.machines.rows import Changes, Row, RowKey
+from twisted_kv.replica.replica import Replica
+from twisted_kv.transport.wire import PEER_ROWS, ROWS_ANSWER, ROWS_REQUEST, RowsAnswer, RowsRequest
+
+ENTRY_OVERHEAD_BYTES = 32
+SLICE_ROWS = 500
+ROWS_TIMEOUT_SECONDS = 5.0
+NEVER = -1
+
+
+class FetchFailed(Exception):
+    """The rows of a peer did not arrive whole, or are no newer than what is here."""
+
+
+class Checkpoints:
+    """Everything that touches data.sqlite3 after the start.
+
+    Args:
+        log_bytes_max: checkpoint when this many bytes were applied since the last one; NEVER: never.
+        failed: told when a write failed, so that its outcome is unknown: the replica must stop.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        gid: int,
+        replica: Replica,
+        machine: IStateMachine,
+        log_store: ILogStore,
+        data_store: IDataStore,
+        log_disk: IDisk,
+        data_disk: IDisk,
+        network: INetwork,
+        clock: IReactorTime,
+        log_bytes_max: int,
+        compact: Callable[[int], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._gid = gid
+        self._replica = replica
+        self._machine = machine
+        self._log_store = log_store
+        self._data_store = data_store
+        self._log_disk = log_disk
+        self._data_disk = data_disk
+        self._network = network
+        self._clock = clock
+        self._log_bytes_max = log_bytes_max
+        self._compact = compact
+        self._failed = failed
+        self._bytes = 0
+        self._last: tuple[int, int] = (0, 0)
+        self._covered: deque[tuple[int, int]] = deque()
+        self._busy: Deferred[None] | None = None
+        self._wanted: tuple[SnapshotSource, str] | None = None
+        self._stopped = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a transaction is open."""
+        return self._busy is not None
+
+    def applied(self, entries: tuple[Entry, ...]) -> None:
+        """Count what was applied; begin a checkpoint when it is enough."""
+        self._last = (entries[-1].index, entries[-1].term)
+        if self._log_bytes_max == NEVER:
+            return
+        for entry in entries:
+            self._bytes += ENTRY_OVERHEAD_BYTES + sum(map(len, entry.commands))
+        if self._bytes > self._log_bytes_max:
+            self._begin_checkpoint()
+
+    def fetch(self, source: SnapshotSource, endpoint: str) -> None:
+        """Replace everything here by the rows of a peer, as soon as no checkpoint is being written."""
+        if self._busy is None:
+            self._run(self._install(source, endpoint))
+        else:
+            self._wanted = (source, endpoint)
+
+    def stop(self) -> Deferred[None]:
+        """Abandon what is open; fires when nothing of this room runs any more."""
+        self._stopped = True
+        done: Deferred[None] = Deferred()
+        if self._busy is None:
+            done.callback(None)
+        else:
+            self._busy.addBoth(lambda _: done.callback(None))
+            self._busy.cancel()
+        return done
+
+    # ── a checkpoint ───────────────────────────────────────────────────────────────────────────────
+
+    def _begin_checkpoint(self) -> None:
+        if self._busy is not None or self._stopped:
+            return
+        self._bytes = 0
+        self._run(self._write(self._machine.take_changes(), *self._last))
+
+    async def _write(self, changes: Changes, index: int, term: int) -> None:
+        run = self._data_disk.run
+        checkpoint = await run(self._data_store.checkpoint)
+        try:
+            for shard, num in changes.dropped:
+                while not await run(partial(checkpoint.drop, shard, num, SLICE_ROWS)):
+                    await self._next_turn()
+            for rows in slices(changes):
+                await run(partial(checkpoint.write, rows))
+                await self._next_turn()
+        except BaseException:
+            self._abort(checkpoint)
+            raise
+        await run(partial(checkpoint.commit, index, term))
+        self.log.debug("Checkpoint at {index}: {rows} rows", index=index, rows=len(changes.rows))
+        await self._cut(index, term)
+
+    async def _cut(self, index: int, term: int) -> None:
+        """Forget the log up to the checkpoint before this one; data.sqlite3 holds all of it, and more."""
+        self._covered.append((index, term))
+        if len(self._covered) < 2:
+            return
+        old_index, old_term = self._covered.popleft()
+        self._compact(old_index)
+        while not await self._log_disk.run(partial(self._log_store.trim, old_index, old_term, SLICE_ROWS)):
+            await self._next_turn()
+
+    # ── rows of a peer ─────────────────────────────────────────────────────────────────────────────
+
+    async def _install(self, source: SnapshotSource, endpoint: str) -> None:
+        try:
+            await self._fetch_and_replace(source, endpoint)
+        except (FetchFailed, NotSent, LostAnswer, Malformed) as error:
+            self.log.info("Rows of node {peer} did not arrive: {error}", peer=source.peer, error=str(error))
+            self._replica.step(SnapshotFailed())
+
+    async def _fetch_and_replace(self, source: SnapshotSource, endpoint: str) -> None:
+        run = self._data_disk.run
+        checkpoint = await run(partial(self._data_store.checkpoint, True))
+        held = False
+        try:
+            answer = await self._receive(checkpoint, endpoint)
+            await self._replica.hold()
+            held = True
+            if answer.index <= self._replica.applied:
+                raise FetchFailed(f"they stand at {answer.index}, and {self._replica.applied} is applied here")
+        except BaseException:
+            self._abort(checkpoint)
+            if held:
+                self._replica.release(self._replica.applied)
+            raise
+        # From here to the release the pump is still: the two files and the memory change as one.
+        await run(partial(checkpoint.commit, answer.index, answer.term))
+        await self._log_disk.run(partial(self._log_store.reset, answer.index, answer.term))
+        await self.load()
+        self._bytes = 0
+        self._covered = deque([(answer.index, answer.term)])
+        self._last = (answer.index, answer.term)
+        self.log.info("Rows of node {peer} installed at {index}", peer=source.peer, index=answer.index)
+        self._replica.release(answer.index)
+        self._replica.step(SnapshotInstalled(answer.index, answer.term))
+
+    async def _receive(self, checkpoint: ICheckpoint, endpoint: str) -> RowsAnswer:
+        snapshot, after, first = 0, None, None
+        while True:
+            request = RowsRequest(self._gid, snapshot, after, ROWS_CHUNK_BYTES)
+            body = ROWS_REQUEST.encode(request)
+            answer = ROWS_ANSWER.decode(await self._network.call(endpoint, PEER_ROWS, body, ROWS_TIMEOUT_SECONDS))
+            first = first or answer
+            if answer.snapshot == 0 or (answer.index, answer.term) != (first.index, first.term):
+                raise FetchFailed("the peer's snapshot has expired")
+            if answer.rows:
+                await self._data_disk.run(partial(checkpoint.write, answer.rows))
+                after = answer.rows[-1].key
+            if answer.last:
+                return answer
+            snapshot = answer.snapshot
+
+    async def load(self) -> None:
+        """Build the machine anew from the rows on disk."""
+        self._machine.clear()
+        after: RowKey | None = None
+        while rows := await self._data_disk.run(partial(self._data_store.rows, after, ROWS_CHUNK_BYTES)):
+            self._machine.load(rows)
+            after = rows[-1].key
+            await self._next_turn()
+        self._machine.take_changes()
+
+    # ── one at a time ──────────────────────────────────────────────────────────────────────────────
+
+    def _run(self, work: object) -> None:
+        assert self._busy is None
+        running: Deferred[None] = ensureDeferred(work)  # type: ignore[arg-type]
+        self._busy = running
+        running.addErrback(self._ended_badly)
+        running.addCallback(self._ended)
+
+    def _ended_badly(self, failure: Failure) -> None:
+        if not self._stopped:
+            self._failed(failure)
+
+    def _ended(self, _: None) -> None:
+        self._busy = None
+        if self._stopped:
+            return
+        if self._wanted is not None:
+            (source, endpoint), self._wanted = self._wanted, None
+            self._run(self._install(source, endpoint))
+        elif self._log_bytes_max != NEVER and self._bytes > self._log_bytes_max:
+            self._begin_checkpoint()
+
+    def _abort(self, checkpoint: ICheckpoint) -> None:
+        """Behind whatever is still being written, on the same disk."""
+        aborted = self._data_disk.run(checkpoint.abort)
+        aborted.addErrback(lambda failure: self.log.failure("A transaction could not be rolled back", failure))
+
+    def _next_turn(self) -> Deferred[None]:
+        return deferLater(self._clock, 0)
+
+
+def slices(changes: Changes) -> Iterator[list[Row]]:
+    """The changed rows in pieces of at most SLICE_ROWS rows and about ROWS_CHUNK_BYTES."""
+    rows: list[Row] = []
+    size = 0
+    for (shard, num, space, name), value in changes.rows.items():
+        row = Row(shard, num, space, name, value)
+        rows.append(row)
+        size += row.size
+        if len(rows) >= SLICE_ROWS or size >= ROWS_CHUNK_BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows

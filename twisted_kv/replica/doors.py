@@ -1,0 +1,264 @@
+"""What each verb of a server does: read the body, look at it once, pass it on, seal the answer.
+
+Whatever is wrong with a request is an answer (Rejected, NotLeading, Busy …), never an exception. A door changes
+nothing by itself: writes go through the log, reads through a quorum. Knows no sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from twisted_kv.codec import Malformed
+from twisted_kv.consensus.types import NotLeader
+from twisted_kv.errors import Overloaded
+from twisted_kv.interfaces import Door
+from twisted_kv.machines.commands import (
+    CONTROLLER_COMMANDS,
+    GROUP_COMMANDS,
+    PULLS,
+    QUERIES,
+    READS,
+    SCANS,
+    Administer,
+    Claim,
+    ConfigurationAnswer,
+    Drop,
+    Enroll,
+    Freeze,
+    Open,
+    PullAnswer,
+    Refused,
+    Write,
+)
+from twisted_kv.machines.operations import check_key, check_operation
+from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
+from twisted_kv.replica.replica import Replica
+from twisted_kv.transport.wire import (
+    ANSWERS,
+    CTL_CHANGE,
+    CTL_CLAIM,
+    CTL_ENROLL,
+    CTL_QUERY,
+    KV_OPEN,
+    KV_READ,
+    KV_SCAN,
+    KV_WRITE,
+    SHARD_DROP,
+    SHARD_PULL,
+    Busy,
+    NotLeading,
+    Outcomes,
+    Rejected,
+    Unsettled,
+)
+
+NOT_READY_SECONDS = 0.1
+OPERATIONS_PER_REQUEST_MAX = 10_000
+
+
+class Doors:
+    """What the doors of both kinds of servers share.
+
+    Args:
+        node: of this replica, for answers.
+        replica: None as long as the group has not formed.
+    """
+
+    def __init__(self, node: int, replica: Callable[[], Replica | None]) -> None:
+        self._node = node
+        self._replica = replica
+
+    def _submit(self, command: bytes, told: Callable[[Any], Any]) -> Deferred[bytes]:
+        """Through the log; ``told`` makes the answer of the machine's reply."""
+        replica = self._replica()
+        if replica is None:
+            return self._tell(Busy(self._node, NOT_READY_SECONDS))
+        try:
+            done = replica.submit(command)
+        except (NotLeader, Overloaded) as error:
+            return self._tell(self._turned_away(error, replica))
+        done.addCallbacks(told, self._failed, errbackArgs=(replica,))
+        return done.addCallback(ANSWERS.encode)
+
+    def _read(self, query: Any, told: Callable[[Any], Any]) -> Deferred[bytes]:
+        """Through a quorum, without the log."""
+        replica = self._replica()
+        if replica is None:
+            return self._tell(Busy(self._node, NOT_READY_SECONDS))
+        try:
+            done = replica.read(query)
+        except NotLeader as error:
+            return self._tell(self._turned_away(error, replica))
+        done.addCallbacks(told, self._failed, errbackArgs=(replica,))
+        return done.addCallback(ANSWERS.encode)
+
+    def _turned_away(self, error: Exception, replica: Replica) -> Any:
+        if isinstance(error, Overloaded):
+            return Busy(self._node, error.retry_after)
+        return NotLeading(self._node, replica.standing.leader)
+
+    def _failed(self, failure: Failure, replica: Replica) -> Any:
+        """What became of something that was accepted and not answered."""
+        if failure.check(LeadershipLost):
+            return Unsettled(self._node, replica.standing.leader)
+        if failure.check(ReadAbandoned, Overwritten):
+            return NotLeading(self._node, replica.standing.leader)
+        return failure
+
+    def _reject(self, error: str, text: str) -> Deferred[bytes]:
+        return self._tell(Rejected(self._node, error, text))
+
+    def _outcomes(self, outcomes: Any) -> Outcomes:
+        return Outcomes(self._node, outcomes)
+
+    @staticmethod
+    def _tell(answer: Any) -> Deferred[bytes]:
+        return succeed(ANSWERS.encode(answer))
+
+
+class GroupDoors(Doors):
+    """Data for Clerks, shards for other groups.
+
+    Args:
+        value_bytes_max: the limit of a value, as the group knows it now.
+    """
+
+    def __init__(self, node: int, replica: Callable[[], Replica | None], value_bytes_max: Callable[[], int]) -> None:
+        super().__init__(node, replica)
+        self._value_bytes_max = value_bytes_max
+
+    @property
+    def doors(self) -> Mapping[str, Door]:
+        """verb → door."""
+        return {
+            KV_WRITE: self.write,
+            KV_READ: self.read,
+            KV_OPEN: self.open,
+            KV_SCAN: self.scan,
+            SHARD_PULL: self.pull,
+            SHARD_DROP: self.drop,
+        }
+
+    def write(self, body: bytes) -> Deferred[bytes]:
+        """KV_WRITE: the body, once looked at, is the command itself."""
+        try:
+            command = GROUP_COMMANDS.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+        if not isinstance(command, Write) or not 0 < len(command.operations) <= OPERATIONS_PER_REQUEST_MAX:
+            return self._reject("BadRequest", "not a batch of writes")
+        limit = self._value_bytes_max()
+        for operation in command.operations:
+            refused = check_operation(operation, limit)
+            if refused is not None:
+                return self._reject(refused.error, refused.text)
+        return self._submit(body, self._outcomes)
+
+    def read(self, body: bytes) -> Deferred[bytes]:
+        """KV_READ."""
+        try:
+            query = READS.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+        for key in query.keys:
+            refused = check_key(key)
+            if refused is not None:
+                return self._reject(refused.error, refused.text)
+        return self._read(query, self._outcomes)
+
+    def open(self, body: bytes) -> Deferred[bytes]:
+        """KV_OPEN."""
+        try:
+            command = GROUP_COMMANDS.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+        if not isinstance(command, Open) or len(command.nonce) != 16:
+            return self._reject("BadRequest", "not a request for sessions")
+        return self._submit(body, self._outcomes)
+
+    def scan(self, body: bytes) -> Deferred[bytes]:
+        """KV_SCAN: keys and values of one shard, in key order, a chunk at a time."""
+        try:
+            query = SCANS.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+        return self._read(query, lambda answer: answer)
+
+    def pull(self, body: bytes) -> Deferred[bytes]:
+        """SHARD_PULL: any replica that has applied the freezing entry may answer, for a frozen copy never changes."""
+        try:
+            query = PULLS.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+        replica = self._replica()
+        if replica is None:
+            return self._tell(Busy(self._node, NOT_READY_SECONDS))
+        answer: PullAnswer = replica.query(query)
+        if answer.state == "wait" and not replica.leads:
+            return self._tell(NotLeading(self._node, replica.standing.leader))
+        if answer.handing:
+            frozen = GROUP_COMMANDS.encode(Freeze(query.shard, query.num))
+            return self._submit(frozen, lambda _: replica.query(query))
+        return self._tell(answer)
+
+    def drop(self, body: bytes) -> Deferred[bytes]:
+        """SHARD_DROP."""
+        try:
+            command = GROUP_COMMANDS.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+        if not isinstance(command, Drop):
+            return self._reject("BadRequest", "not a drop")
+        return self._submit(body, lambda reply: reply)
+
+
+class ControllerDoors(Doors):
+    """Configurations for everybody, changes for administrators."""
+
+    @property
+    def doors(self) -> Mapping[str, Door]:
+        """verb → door."""
+        return {
+            CTL_ENROLL: self.enroll,
+            CTL_CHANGE: self.change,
+            CTL_CLAIM: self.claim,
+            CTL_QUERY: self.query,
+        }
+
+    def enroll(self, body: bytes) -> Deferred[bytes]:
+        """CTL_ENROLL."""
+        return self._command(body, Enroll, lambda outcome: self._outcomes((outcome,)))
+
+    def change(self, body: bytes) -> Deferred[bytes]:
+        """CTL_CHANGE."""
+        return self._command(body, Administer, lambda reply: reply)
+
+    def claim(self, body: bytes) -> Deferred[bytes]:
+        """CTL_CLAIM."""
+        return self._command(body, Claim, lambda reply: reply)
+
+    def query(self, body: bytes) -> Deferred[bytes]:
+        """CTL_QUERY: through a quorum, so that it reflects every change completed before."""
+        try:
+            query = QUERIES.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+        return self._read(query, self._founded)
+
+    def _founded(self, answer: ConfigurationAnswer | Refused) -> Any:
+        if isinstance(answer, ConfigurationAnswer) and not answer.cluster:
+            return Busy(self._node, NOT_READY_SECONDS)
+        return answer
+
+    def _command(self, body: bytes, kind: type, told: Callable[[Any], Any]) -> Deferred[bytes]:
+        try:
+            command = CONTROLLER_COMMANDS.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+        if not isinstance(command, kind):
+            return self._reject("BadRequest", f"not a {kind.__name__}")
+        return self._submit(body, told)

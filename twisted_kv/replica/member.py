@@ -1,0 +1,312 @@
+"""One replica from directory to doors: recover, form, run, stop; the same for controllers and groups.
+
+Everything concrete is given to it (``Parts``): which core, which machine, which disk, network and clock. So the
+real servers and the simulated ones are this very class. Knows the order of starting and stopping, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any, Literal, Protocol
+
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_kv.codec import Codec
+from twisted_kv.consensus.types import CopySeen, Entry, NodeID, Restored, Role, SnapshotSource, Standing
+from twisted_kv.constants import ROWS_CHUNK_BYTES
+from twisted_kv.errors import StartRefused
+from twisted_kv.interfaces import Door, IConsensus, IDataStore, IDisk, ILogStore, INetwork, IStateMachine
+from twisted_kv.machines.rows import RowKey
+from twisted_kv.replica.checkpoints import Checkpoints
+from twisted_kv.replica.formation import Formation, Voters, group_identity
+from twisted_kv.replica.mail import Mail
+from twisted_kv.replica.reconciler import Reconciler
+from twisted_kv.replica.replica import Replica
+from twisted_kv.replica.snapshots import Snapshots
+from twisted_kv.transport.wire import IAM, PEER_HELLO, PEER_ROWS, PEER_STEP, WHO, Hello, Iam
+
+Kind = Literal["controller", "group"]
+MakeCore = Callable[[NodeID, frozenset[NodeID], Restored, int], IConsensus]
+
+
+class IDirectory(Protocol):
+    """An open replica directory (storage)."""
+
+    log: ILogStore
+    data: IDataStore
+
+    def close(self) -> None:
+        """Close the files and give up the lock."""
+
+
+class IChores(Protocol):
+    """What carries out the chores of a machine (replica/reconciler)."""
+
+    @property
+    def work(self) -> Mapping[type, Callable[[Any], Any]]:
+        """Chore type → coroutine function."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The concretes of one member.
+
+    Attributes:
+        peers: node → client endpoint string of every member, this one included.
+        make_core: (node, voters, restored, applied) → core.
+        codec: of tuples of the core's messages.
+        consensus: the name of the core, fixed with the directory.
+        log_bytes_max: bytes applied between two checkpoints, −1 never.
+    """
+
+    kind: Kind
+    gid: int
+    node: NodeID
+    peers: Mapping[NodeID, str]
+    directory: IDirectory
+    log_disk: IDisk
+    data_disk: IDisk
+    network: INetwork
+    clock: IReactorTime
+    random: Random
+    make_core: MakeCore
+    codec: Codec[tuple[Any, ...]]
+    consensus: str
+    machine: IStateMachine
+    log_bytes_max: int
+
+
+class Member:
+    """A replica that can be started and stopped once.
+
+    Args:
+        parts: what it is made of.
+        doors: the machine's own doors (replica/doors), given a way to the running replica.
+        chores: what carries out the machine's chores, given the running replica and the group's identity.
+        failed: told when the member has stopped by itself; the process should end.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        parts: Parts,
+        doors: Callable[[Callable[[], Replica | None]], Mapping[str, Door]],
+        chores: Callable[[Replica, str], IChores],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._parts = parts
+        self._make_chores = chores
+        self._report = failed
+        self._replica: Replica | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._reconciler: Reconciler | None = None
+        self._voters: Voters = {}
+        self._stopped = False
+        self._snapshots = Snapshots(parts.gid, parts.directory.data, parts.data_disk, parts.clock)
+        self._formation = Formation(
+            bound_hello(parts),
+            parts.peers,
+            parts.directory.log,
+            parts.log_disk,
+            parts.network,
+            parts.clock,
+            self._copy_seen,
+        )
+        self._doors: dict[str, Door] = {
+            PEER_HELLO: self._formation.answer,
+            PEER_STEP: self._receive,
+            PEER_ROWS: self._snapshots.answer,
+            WHO: self._who,
+            **doors(lambda: self._replica),
+        }
+
+    @property
+    def doors(self) -> Mapping[str, Door]:
+        """verb → door; they may be opened before ``start``, and say Busy until the group has formed."""
+        return self._doors
+
+    @property
+    def replica(self) -> Replica | None:
+        """The corridor, once the group has formed."""
+        return self._replica
+
+    @property
+    def machine(self) -> IStateMachine:
+        """The machine, for status and checks."""
+        return self._parts.machine
+
+    @property
+    def identity(self) -> str:
+        """The group's identity, "" until it has formed."""
+        return group_identity(self._voters) if self._voters else ""
+
+    def start(self) -> Deferred[None]:
+        """Recover what is on disk, then form. Fires when the replica runs; that may take as long as peers do.
+
+        Fails with StartRefused when the directory and the options do not belong together.
+        """
+        return ensureDeferred(self._start())
+
+    def stop(self) -> Deferred[None]:
+        """Hand over leadership, release everybody, close the files. Fires when all is closed."""
+        return ensureDeferred(self._stop(hand_over=True))
+
+    def status(self) -> dict[str, Any]:
+        """Plain facts for people; needs no quorum."""
+        parts = self._parts
+        facts: dict[str, Any] = {"node": parts.node, "gid": parts.gid, "kind": parts.kind, "voter": False}
+        if self._replica is None:
+            facts |= {"role": "forming", "term": 0, "leader": 0, "applied": 0}
+        else:
+            core = self._replica.status()
+            role = "stopped" if self._stopped else core.role.value
+            facts |= {"role": role, "term": core.term, "leader": core.leader, "applied": core.applied}
+            facts |= {"commit": core.commit, "voter": core.role is not Role.COPY}
+        return facts | dict(parts.machine.status())
+
+    # ── start and stop ─────────────────────────────────────────────────────────────────────────────
+
+    async def _start(self) -> None:
+        parts = self._parts
+        restored = await parts.log_disk.run(parts.directory.log.restore)
+        index, _ = await parts.data_disk.run(parts.directory.data.position)
+        after: RowKey | None = None
+        parts.machine.clear()
+        while rows := await parts.data_disk.run(partial(parts.directory.data.rows, after, ROWS_CHUNK_BYTES)):
+            parts.machine.load(rows)
+            after = rows[-1].key
+        parts.machine.take_changes()
+        voters = await self._formation.start()
+        if not self._stopped:
+            self._run(voters, restored, index)
+
+    def _run(self, voters: Voters, restored: Restored, applied: int) -> None:
+        parts = self._parts
+        me = -parts.node if self._formation.is_copy else parts.node
+        self._voters = voters
+        core = parts.make_core(me, frozenset(voters), restored, applied)
+        incarnation = self._formation.hello.incarnation
+        mail = Mail(parts.gid, me, incarnation, voters, parts.peers, parts.codec, parts.network)
+        log_store = parts.directory.log
+        self._replica = Replica(core, parts.machine, log_store, parts.log_disk, mail, parts.clock, applied, self)
+        self._checkpoints = Checkpoints(
+            parts.gid,
+            self._replica,
+            parts.machine,
+            log_store,
+            parts.directory.data,
+            parts.log_disk,
+            parts.data_disk,
+            parts.network,
+            parts.clock,
+            parts.log_bytes_max,
+            core.compact,
+            self.failed,
+        )
+        chores = self._make_chores(self._replica, self.identity)
+        self._reconciler = Reconciler(self._replica, parts.machine.chores, chores.work, parts.clock)
+        self._replica.start()
+        self._reconciler.start()
+
+    async def _stop(self, hand_over: bool) -> None:
+        if self._stopped:
+            return
+        if self._reconciler is not None:
+            self._reconciler.stop()
+        if self._replica is not None and hand_over:
+            await self._replica.hand_over()
+        self._stopped = True
+        self._formation.stop()
+        if self._replica is not None:
+            self._replica.stop()
+        if self._checkpoints is not None:
+            await self._checkpoints.stop()
+        self._snapshots.stop()
+        await self._parts.data_disk.run(lambda: None)  # what was being rolled back there comes first
+        await self._parts.log_disk.run(self._parts.directory.close)
+
+    # ── what the corridor tells (replica.IWitness) ─────────────────────────────────────────────────
+
+    def applied(self, entries: tuple[Entry, ...]) -> None:
+        """Entries were applied: count them for the next checkpoint, look at the chores."""
+        assert self._checkpoints is not None
+        assert self._reconciler is not None
+        self._checkpoints.applied(entries)
+        self._reconciler.poke()
+
+    def stood(self, standing: Standing) -> None:
+        """Role, term or leader changed."""
+        assert self._reconciler is not None
+        self._reconciler.poke()
+
+    def fetch_asked(self, source: SnapshotSource) -> None:
+        """The core wants the rows of a peer."""
+        assert self._checkpoints is not None
+        self._checkpoints.fetch(source, self._parts.peers[abs(source.peer)])
+
+    def failed(self, failure: Failure) -> None:
+        """Something failed whose outcome is unknown: close without another word."""
+        if self._stopped:
+            return
+        self.log.critical("Stopped: {error}", error=failure.getErrorMessage())
+        stopping = ensureDeferred(self._stop(hand_over=False))
+        stopping.addErrback(lambda late: self.log.failure("Closing failed too", late))
+        self._report(failure)
+
+    # ── doors of its own ───────────────────────────────────────────────────────────────────────────
+
+    def _receive(self, body: bytes) -> Deferred[bytes]:
+        if self._replica is not None:
+            self._replica.receive(body)
+        return succeed(b"")
+
+    def _who(self, _: bytes) -> Deferred[bytes]:
+        return succeed(IAM.encode(Iam(self._parts.gid, self._parts.node, self.identity)))
+
+    def _copy_seen(self, node: NodeID) -> None:
+        if self._replica is not None:
+            self._replica.step(CopySeen(-node))
+
+
+def bound_hello(parts: Parts) -> Hello:
+    """What a member says of itself, from its directory; a blank directory is bound to it first.
+
+    Raises:
+        StartRefused: the directory belongs to another kind, group, node or consensus.
+    """
+    log = parts.directory.log
+    facts = dict(log.identity())
+    wanted = {"kind": parts.kind, "gid": str(parts.gid), "node": str(parts.node), "consensus": parts.consensus}
+    if "incarnation" not in facts:
+        wanted["incarnation"] = f"{parts.random.getrandbits(128):032x}"
+        log.bind(wanted)
+        facts |= wanted
+    for name, value in wanted.items():
+        if facts[name] != value:
+            raise StartRefused(f"the directory belongs to {name} {facts[name]}, not {value}")
+    return Hello(
+        parts.kind,
+        parts.gid,
+        parts.node,
+        facts["incarnation"],
+        parts.consensus,
+        read_voters(facts),
+        bool(facts.get("formed")),
+    )
+
+
+def read_voters(facts: Mapping[str, str]) -> tuple[tuple[NodeID, str], ...]:
+    """The voters as Formation wrote them.
+
+    >>> read_voters({"voters": "1=a,2=b"})
+    ((1, 'a'), (2, 'b'))
+    """
+    pairs: Sequence[str] = [pair for pair in facts.get("voters", "").split(",") if pair]
+    return tuple((int(node), incarnation) for node, _, incarnation in (pair.partition("=") for pair in pairs))
