@@ -1,0 +1,200 @@
+"""Doors look once, pass on, and seal the answer; nothing bad enters the log, nothing raises."""
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+
+from twisted_kv.consensus.types import NotLeader, Role, Standing
+from twisted_kv.errors import Overloaded
+from twisted_kv.machines.commands import (
+    CONTROLLER_COMMANDS,
+    GROUP_COMMANDS,
+    PULLS,
+    QUERIES,
+    READS,
+    Administer,
+    ConfigurationAnswer,
+    Done,
+    Drop,
+    Freeze,
+    Leave,
+    Open,
+    Operation,
+    PullAnswer,
+    PullRows,
+    QueryConfiguration,
+    Read,
+    Write,
+)
+from twisted_kv.machines.configuration import Configuration
+from twisted_kv.replica.doors import ControllerDoors, GroupDoors
+from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
+from twisted_kv.transport.wire import ANSWERS, Busy, NotLeading, Outcomes, Rejected, Unsettled
+
+
+class Corridor:
+    """Records what is submitted; answers what it is told to."""
+
+    def __init__(self):
+        self.standing = Standing(Role.LEADER, 1, 2)
+        self.leads = True
+        self.submitted = []
+        self.answer = None
+        self.error = None
+        self.held = PullAnswer("wait")
+
+    def submit(self, command):
+        if self.error is not None:
+            raise self.error
+        self.submitted.append(command)
+        done = Deferred()
+        done.callback(self.answer)
+        return done if not isinstance(self.answer, Exception) else fail(self.answer)
+
+    def read(self, query):
+        return self.submit(query)
+
+    def query(self, query):
+        return self.held
+
+
+@pytest.fixture
+def corridor():
+    return Corridor()
+
+
+@pytest.fixture
+def group(corridor):
+    return GroupDoors(1, lambda: corridor, lambda: 100).doors
+
+
+@pytest.fixture
+def controller(corridor):
+    return ControllerDoors(1, lambda: corridor).doors
+
+
+def told(answer):
+    return ANSWERS.decode(answer.result)
+
+
+def put(key="k", value="v", **numbers):
+    return Operation("p", key, value, numbers.get("session", 1), numbers.get("sequence", 1), 1)
+
+
+WRITE = GROUP_COMMANDS.encode(Write((put(),)))
+
+
+def test_the_body_is_the_command(group, corridor):
+    """Decision 0001: what a Clerk sent is what stands in the log."""
+    corridor.answer = (Done(),)
+    assert told(group["kv_write"](WRITE)) == Outcomes(1, (Done(),))
+    assert corridor.submitted == [WRITE]
+
+
+@pytest.mark.parametrize(
+    ("operation", "error"),
+    [
+        (put(key=""), "KeyTooLong"),
+        (put(key="k" * 4097), "KeyTooLong"),
+        (put(value="v" * 101), "ValueTooLarge"),
+        (put(value=5), "WrongType"),
+        (put(value=None), "WrongType"),
+        (put(sequence=0), "BadRequest"),
+    ],
+)
+def test_bad_operation_never_enters_the_log(group, corridor, operation, error):
+    """Contract §6: refused before it enters the log, with nothing changed."""
+    answer = told(group["kv_write"](GROUP_COMMANDS.encode(Write((put(), operation)))))
+    assert isinstance(answer, Rejected)
+    assert answer.error == error
+    assert corridor.submitted == []
+
+
+@pytest.mark.parametrize("verb", ["kv_write", "kv_read", "kv_open", "kv_scan", "shard_pull", "shard_drop"])
+@pytest.mark.parametrize("body", [b"", b"nonsense", WRITE[:-1], b"\x02" + WRITE[1:], READS.encode(Read(()))[:4]])
+def test_malformed_bodies_are_rejected(group, corridor, verb, body):
+    assert isinstance(told(group[verb](body)), Rejected)
+    assert corridor.submitted == []
+
+
+@pytest.mark.parametrize("verb", ["ctl_enroll", "ctl_change", "ctl_claim", "ctl_query"])
+def test_malformed_bodies_are_rejected_by_a_controller(controller, corridor, verb):
+    assert isinstance(told(controller[verb](b"nonsense")), Rejected)
+    assert corridor.submitted == []
+
+
+def test_a_door_takes_only_its_own_commands(group, controller, corridor):
+    """A client cannot smuggle a Freeze through the door of writes, nor a claim through that of changes."""
+    freeze = GROUP_COMMANDS.encode(Freeze(1, 1))
+    for verb in ("kv_write", "kv_open", "shard_drop"):
+        assert isinstance(told(group[verb](freeze)), Rejected)
+    enroll = CONTROLLER_COMMANDS.encode(Administer(1, 1, 1, Leave((1,))))
+    for verb in ("ctl_enroll", "ctl_claim"):
+        assert isinstance(told(controller[verb](enroll)), Rejected)
+    assert corridor.submitted == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "answer"),
+    [(NotLeader(2), NotLeading(1, 2)), (Overloaded("full", 0.5), Busy(1, 0.5))],
+)
+def test_turned_away_at_once(group, corridor, raised, answer):
+    corridor.error = raised
+    assert told(group["kv_write"](WRITE)) == answer
+
+
+@pytest.mark.parametrize(
+    ("failure", "answer"),
+    [
+        (LeadershipLost(2), Unsettled(1, 2)),
+        (Overwritten(), NotLeading(1, 2)),
+        (ReadAbandoned(2), NotLeading(1, 2)),
+    ],
+)
+def test_what_became_of_it(group, corridor, failure, answer):
+    """Scenario §3.2-18, 20: an unknown outcome is told as such, a definite no as such."""
+    corridor.answer = failure
+    assert told(group["kv_write"](WRITE)) == answer
+
+
+def test_busy_until_formed():
+    doors = GroupDoors(1, lambda: None, lambda: 100).doors
+    for verb, body in (("kv_write", WRITE), ("kv_read", READS.encode(Read(("k",))))):
+        assert isinstance(told(doors[verb](body)), Busy)
+
+
+def test_open_needs_a_whole_nonce(group, corridor):
+    corridor.answer = (Done(1),)
+    assert isinstance(told(group["kv_open"](GROUP_COMMANDS.encode(Open((1,), b"short")))), Rejected)
+    assert told(group["kv_open"](GROUP_COMMANDS.encode(Open((1,), bytes(16))))) == Outcomes(1, (Done(1),))
+
+
+PULL = PULLS.encode(PullRows(3, 4, None, 1000))
+
+
+def test_any_replica_answers_from_a_frozen_copy(group, corridor):
+    corridor.leads = False
+    corridor.held = PullAnswer("rows", (), True)
+    assert told(group["shard_pull"](PULL)) == PullAnswer("rows", (), True)
+
+
+def test_only_the_leader_says_wait(group, corridor):
+    """A follower may lag: it sends on to the leader, who freezes what is being handed over."""
+    corridor.leads = False
+    assert told(group["shard_pull"](PULL)) == NotLeading(1, 2)
+    corridor.leads = True
+    corridor.held = PullAnswer("wait", handing=True)
+    group["shard_pull"](PULL)
+    assert GROUP_COMMANDS.decode(corridor.submitted[0]) == Freeze(3, 4)
+
+
+def test_drop_answers_the_machines_word(group, corridor):
+    corridor.answer = Done(False)
+    assert told(group["shard_drop"](GROUP_COMMANDS.encode(Drop(3, 4)))) == Done(False)
+
+
+def test_query_before_the_cluster_is_founded_waits(controller, corridor):
+    query = QUERIES.encode(QueryConfiguration(-1))
+    corridor.answer = ConfigurationAnswer("", Configuration(), "")
+    assert isinstance(told(controller["ctl_query"](query)), Busy)
+    corridor.answer = ConfigurationAnswer("C", Configuration(), "")
+    assert told(controller["ctl_query"](query)).cluster == "C"

@@ -1,0 +1,199 @@
+"""Chores are derived from state, run once at a time, tried again, and cancelled when no longer wanted."""
+
+from random import Random
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from twisted_kv.consensus.types import Role, Standing
+from twisted_kv.machines.commands import (
+    CONTROLLER_COMMANDS,
+    GROUP_COMMANDS,
+    AskDrop,
+    Claim,
+    ConfigurationAnswer,
+    Configure,
+    Done,
+    Drop,
+    Dropped,
+    Found,
+    FoundCluster,
+    Freeze,
+    HandOver,
+    Install,
+    NextConfiguration,
+    Pull,
+    PullAnswer,
+)
+from twisted_kv.machines.configuration import Configuration, Holder, Member
+from twisted_kv.replica.reconciler import HAND_OVER_SECONDS, ControllerChores, GroupChores, Reconciler
+from twisted_kv.transport.wire import CTL_CLAIM, CTL_QUERY, SHARD_DROP, SHARD_PULL
+
+
+class Led:
+    """A replica that leads, and records what is submitted."""
+
+    leads = True
+    standing = Standing(Role.LEADER, 1, 1)
+
+    def __init__(self):
+        self.submitted = []
+
+    def submit(self, command):
+        self.submitted.append(command)
+        return succeed(Done(True))
+
+
+class Asked:
+    """Answers by verb; remembers the questions."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.questions = []
+
+    def __call__(self, endpoints, verb, body, timeout):
+        self.questions.append((tuple(endpoints), verb, body))
+        answer = self.answers[verb]
+        return answer if isinstance(answer, Deferred) else succeed(answer)
+
+
+class Scene:
+    def __init__(self, chores, **answers):
+        self.clock = Clock()
+        self.replica = Led()
+        self.ask = Asked(**answers)
+        self.bound = ""
+        self.strangers = []
+        group = GroupChores(
+            7, "me", self.replica, ["c"], self.ask, self.clock, lambda: self.bound, self.strangers.append
+        )
+        self.wanted = list(chores)
+        self.reconciler = Reconciler(self.replica, lambda: self.wanted, group.work, self.clock)
+
+    def logged(self):
+        return [GROUP_COMMANDS.decode(command) for command in self.replica.submitted]
+
+
+def configuration(num=1, gid=7):
+    return Configuration(num=num, members=(Member(gid, num, ("e",)),))
+
+
+def test_next_configuration_is_claimed_and_logged():
+    """Decision 0002: a membership is claimed before it is used."""
+    answer = ConfigurationAnswer("C", configuration(), "")
+    scene = Scene([NextConfiguration(1)], **{CTL_QUERY: answer, CTL_CLAIM: Done("me")})
+    scene.reconciler.poke()
+    assert scene.logged() == [Configure("C", configuration(), True)]
+    assert CONTROLLER_COMMANDS.decode(scene.ask.questions[1][2]) == Claim(7, 1, "me")
+
+
+@pytest.mark.parametrize("claimed_by", ["other", ""])
+def test_scenario_34_another_group_of_this_gid_is_not_us(claimed_by):
+    """Scenario §3.3-34: whoever claimed first is the member; we own nothing."""
+    answer = ConfigurationAnswer("C", configuration(), claimed_by)
+    scene = Scene([NextConfiguration(1)], **{CTL_QUERY: answer, CTL_CLAIM: Done("other")})
+    scene.reconciler.poke()
+    assert scene.logged() == [Configure("C", configuration(), False)]
+
+
+def test_scenario_21_never_skips_a_number():
+    """Scenario §3.3-21: the newest is of no use when it is not the next."""
+    scene = Scene([NextConfiguration(2)], **{CTL_QUERY: ConfigurationAnswer("C", configuration(1), "me")})
+    scene.reconciler.poke()
+    assert scene.logged() == []
+
+
+def test_hazard_46_another_cluster_stops_the_server():
+    scene = Scene([NextConfiguration(1)], **{CTL_QUERY: ConfigurationAnswer("D", configuration(), "me")})
+    scene.bound = "C"
+    scene.reconciler.poke()
+    assert scene.logged() == []
+    assert "cluster C" in str(scene.strangers[0])
+
+
+PULL = Pull(3, 5, Holder(9, 1, 4), ("g",), 2, ("key", "k"))
+
+
+def test_pull_logs_the_chunk():
+    scene = Scene([PULL], **{SHARD_PULL: PullAnswer("rows", (), True)})
+    scene.reconciler.poke()
+    assert scene.logged() == [Install(3, 5, 2, (), True)]
+
+
+@pytest.mark.parametrize("state", ["wait", "gone"])
+def test_pull_waits_and_asks_again(state):
+    scene = Scene([PULL], **{SHARD_PULL: PullAnswer(state)})
+    scene.reconciler.start()
+    scene.clock.pump([0.05] * 20)
+    assert scene.logged() == []
+    assert 3 <= len(scene.ask.questions) <= 12
+
+
+def test_drop_is_owed_until_the_giver_confirms():
+    """Scenario §3.3-30: dropped only after the giver said so; the number names the copy."""
+    chore = AskDrop(3, 4, Holder(9, 1, 4), ("g",))
+    scene = Scene([chore], **{SHARD_DROP: Done(False)})
+    scene.reconciler.poke()
+    assert scene.logged() == []
+    scene.ask.answers[SHARD_DROP] = Done(True)
+    scene.clock.advance(1)
+    scene.reconciler.poke()
+    assert scene.logged() == [Dropped(3, 4)]
+    assert GROUP_COMMANDS.decode(scene.ask.questions[0][2]) == Drop(3, 4)
+
+
+def test_hand_over_freezes_when_the_taker_does_not_come():
+    scene = Scene([HandOver(3, 4, Holder(9, 1, 5))])
+    scene.reconciler.poke()
+    scene.clock.advance(HAND_OVER_SECONDS - 0.1)
+    assert scene.logged() == []
+    scene.clock.advance(0.2)
+    assert scene.logged() == [Freeze(3, 4)]
+
+
+def test_chore_no_longer_wanted_is_cancelled():
+    scene = Scene([PULL], **{SHARD_PULL: Deferred()})
+    scene.reconciler.poke()
+    waiting = scene.ask.answers[SHARD_PULL]
+    scene.wanted = []
+    scene.reconciler.poke()
+    assert waiting.called
+
+
+def test_a_chore_runs_once_at_a_time():
+    scene = Scene([PULL], **{SHARD_PULL: Deferred()})
+    scene.reconciler.poke()
+    scene.reconciler.poke()
+    assert len(scene.ask.questions) == 1
+
+
+def test_scenario_27_only_a_leader_works():
+    scene = Scene([PULL], **{SHARD_PULL: Deferred()})
+    scene.replica.leads = False
+    scene.reconciler.poke()
+    assert scene.ask.questions == []
+    scene.replica.leads = True
+    scene.reconciler.poke()
+    scene.replica.leads = False
+    scene.reconciler.poke()
+    assert scene.ask.answers[SHARD_PULL].called
+
+
+def test_controller_is_founded_with_a_random_id():
+    replica = Led()
+    chores = ControllerChores(replica, Random(1), 16, 1000)
+    reconciler = Reconciler(replica, lambda: [FoundCluster()], chores.work, Clock())
+    reconciler.poke()
+    found = CONTROLLER_COMMANDS.decode(replica.submitted[0])
+    assert isinstance(found, Found)
+    assert (len(found.cluster), found.shards, found.value_bytes_max) == (32, 16, 1000)
+
+
+def test_stop_cancels_and_leaves_nothing():
+    scene = Scene([PULL], **{SHARD_PULL: Deferred()})
+    scene.reconciler.start()
+    scene.reconciler.poke()
+    scene.reconciler.stop()
+    assert scene.ask.answers[SHARD_PULL].called
+    assert scene.clock.getDelayedCalls() == []
