@@ -230,6 +230,9 @@ class IDisk(Protocol):
     def run(self, work: Callable[[], T]) -> Deferred[T]:
         """Fires with the result, or fails with what the work raised. Inline disks fire before returning."""
 
+    def close(self) -> Deferred[None]:
+        """Fires when all that was given has run; nothing may be given any more."""
+
 
 class INetwork(Protocol):
     """The network door. Endpoints are Twisted client endpoint strings and nothing is assumed about them."""

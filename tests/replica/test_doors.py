@@ -24,6 +24,7 @@ from twisted_kv.machines.commands import (
     QueryConfiguration,
     Read,
     Write,
+    WrongGroup,
 )
 from twisted_kv.machines.configuration import Configuration
 from twisted_kv.replica.doors import ControllerDoors, GroupDoors
@@ -57,6 +58,17 @@ class Corridor:
         return self.held
 
 
+class Machine:
+    """Knows a limit; serves every shard but those of keys that begin with "elsewhere"."""
+
+    configuration = Configuration(value_bytes_max=100)
+
+    def turned_away(self, command):
+        if all(operation.key.startswith("elsewhere") for operation in command.operations):
+            return tuple(WrongGroup(3, 9) for _ in command.operations)
+        return None
+
+
 @pytest.fixture
 def corridor():
     return Corridor()
@@ -64,7 +76,7 @@ def corridor():
 
 @pytest.fixture
 def group(corridor):
-    return GroupDoors(1, lambda: corridor, lambda: 100).doors
+    return GroupDoors(1, lambda: corridor, Machine()).doors
 
 
 @pytest.fixture
@@ -157,9 +169,16 @@ def test_what_became_of_it(group, corridor, failure, answer):
 
 
 def test_busy_until_formed():
-    doors = GroupDoors(1, lambda: None, lambda: 100).doors
+    doors = GroupDoors(1, lambda: None, Machine()).doors
     for verb, body in (("kv_write", WRITE), ("kv_read", READS.encode(Read(("k",))))):
         assert isinstance(told(doors[verb](body)), Busy)
+
+
+def test_scenario_31_misdirected_writes_do_not_grow_the_log(group, corridor):
+    """Scenario §3.3-31: retries against a group that does not serve the shard cost no log entry."""
+    write = GROUP_COMMANDS.encode(Write((put(key="elsewhere"),)))
+    assert told(group["kv_write"](write)) == Outcomes(1, (WrongGroup(3, 9),))
+    assert corridor.submitted == []
 
 
 def test_open_needs_a_whole_nonce(group, corridor):

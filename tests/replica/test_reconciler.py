@@ -63,11 +63,9 @@ class Scene:
         self.clock = Clock()
         self.replica = Led()
         self.ask = Asked(**answers)
-        self.bound = ""
+        self.cluster = ""
         self.strangers = []
-        group = GroupChores(
-            7, "me", self.replica, ["c"], self.ask, self.clock, lambda: self.bound, self.strangers.append
-        )
+        group = GroupChores(7, "me", self.replica, ["c"], self.ask, self.clock, self, self.strangers.append)
         self.wanted = list(chores)
         self.reconciler = Reconciler(self.replica, lambda: self.wanted, group.work, self.clock)
 
@@ -106,7 +104,7 @@ def test_scenario_21_never_skips_a_number():
 
 def test_hazard_46_another_cluster_stops_the_server():
     scene = Scene([NextConfiguration(1)], **{CTL_QUERY: ConfigurationAnswer("D", configuration(), "me")})
-    scene.bound = "C"
+    scene.cluster = "C"
     scene.reconciler.poke()
     assert scene.logged() == []
     assert "cluster C" in str(scene.strangers[0])

@@ -136,7 +136,7 @@ def test_hazard_21_read_waits_for_its_index(stage):
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), OSError(5, "EIO")])
-def test_hazard_27_failed_save_stops_without_a_word(stage, error):
+def test_hazard_27_failed_save_stops_without_a_word(stage, error, logged_errors):
     """An error of a save means unknown: nothing is sent, applied or answered any more."""
     stage.lead()
     waiting = stage.replica.submit(b"a")
@@ -144,6 +144,7 @@ def test_hazard_27_failed_save_stops_without_a_word(stage, error):
     turn(stage.clock)
     stage.disk.finish(error)
     assert stage.witness.failure.value is error
+    logged_errors.clear()
     assert ("sent", "ack") not in stage.events
     assert stage.failure_of(waiting).check(LeadershipLost)
     with pytest.raises(NotLeader):
@@ -182,13 +183,14 @@ def test_hazard_07_hung_disk_steps_down(stage):
     assert SaveResumed() in stage.core.stepped
 
 
-def test_exception_in_apply_stops_with_nothing_answered(stage):
+def test_exception_in_apply_stops_with_nothing_answered(stage, logged_errors):
     """An unexpected exception keeps nothing of the entry (house.md)."""
     stage.lead()
     answers = [stage.replica.submit(b"a"), stage.replica.submit(b"break")]
     stage.core.readys.append(Ready(committed=(Entry(1, 1, (b"a", b"break")),), early=()))
     turn(stage.clock)
     assert str(stage.witness.failure.value) == "planted"
+    logged_errors.clear()
     assert all(stage.failure_of(answer).check(LeadershipLost) for answer in answers)
     assert stage.core.advanced == [LEADING]
 

@@ -11,7 +11,7 @@ Source: scenarios M1–M7; the copy identity (shard, num) is our own (docs/decis
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 
@@ -82,6 +82,42 @@ def empty_configuration(shards: int = SHARDS_DEFAULT, value_bytes_max: int = VAL
     """Configuration 0: no groups, every shard on nobody."""
     nothing = (None,) * shards
     return Configuration(0, (NO_GROUP,) * shards, (), nothing, nothing, (), value_bytes_max)
+
+
+def successor(previous: Configuration, members: Sequence[Member], shards: Sequence[int]) -> Configuration:
+    """The next configuration: these groups, these owners, and who held what before.
+
+    A shard that a member gains is held by it from now on and pulled from the holder until now. A shard that
+    goes to nobody keeps its holder, so its data is found again (scenario 32). A gid that left and joined again
+    is another member and gains like any other (scenarios 33, 34).
+
+    Args:
+        members: ascending by gid; a new one has ``joined == previous.num + 1``.
+        shards: shard → gid of one of them, or NO_GROUP; as many as before.
+    """
+    num = previous.num + 1
+    listed = {member.gid: member for member in members}
+    assert len(shards) == len(previous.shards) and [*listed] == sorted(listed)
+    holders, sources = [*previous.holders], [*previous.sources]
+    for shard, gid in enumerate(shards):
+        if gid == NO_GROUP:
+            continue
+        owner, holder = listed[gid], holders[shard]
+        if holder is None or (holder.gid, holder.joined) != (owner.gid, owner.joined):
+            sources[shard] = holder
+            holders[shard] = Holder(owner.gid, owner.joined, num)
+    named = {(holder.gid, holder.joined) for holder in (*holders, *sources) if holder is not None}
+    named -= {(member.gid, member.joined) for member in members}
+    former = [member for member in previous.members + previous.former if (member.gid, member.joined) in named]
+    return Configuration(
+        num=num,
+        shards=tuple(shards),
+        members=tuple(members),
+        holders=tuple(holders),
+        sources=tuple(sources),
+        former=tuple(sorted(former, key=lambda member: (member.gid, member.joined))),
+        value_bytes_max=previous.value_bytes_max,
+    )
 
 
 def shard_of(key: str, shards: int) -> int:

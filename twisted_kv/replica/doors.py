@@ -34,6 +34,7 @@ from twisted_kv.machines.commands import (
     Refused,
     Write,
 )
+from twisted_kv.machines.group import GroupMachine
 from twisted_kv.machines.operations import check_key, check_operation
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.replica.replica import Replica
@@ -121,15 +122,11 @@ class Doors:
 
 
 class GroupDoors(Doors):
-    """Data for Clerks, shards for other groups.
+    """Data for Clerks, shards for other groups."""
 
-    Args:
-        value_bytes_max: the limit of a value, as the group knows it now.
-    """
-
-    def __init__(self, node: int, replica: Callable[[], Replica | None], value_bytes_max: Callable[[], int]) -> None:
+    def __init__(self, node: int, replica: Callable[[], Replica | None], machine: GroupMachine) -> None:
         super().__init__(node, replica)
-        self._value_bytes_max = value_bytes_max
+        self._machine = machine
 
     @property
     def doors(self) -> Mapping[str, Door]:
@@ -151,11 +148,14 @@ class GroupDoors(Doors):
             return self._reject("BadRequest", str(error))
         if not isinstance(command, Write) or not 0 < len(command.operations) <= OPERATIONS_PER_REQUEST_MAX:
             return self._reject("BadRequest", "not a batch of writes")
-        limit = self._value_bytes_max()
+        limit = self._machine.configuration.value_bytes_max
         for operation in command.operations:
             refused = check_operation(operation, limit)
             if refused is not None:
                 return self._reject(refused.error, refused.text)
+        turned_away = self._machine.turned_away(command)
+        if turned_away is not None:
+            return self._tell(self._outcomes(turned_away))
         return self._submit(body, self._outcomes)
 
     def read(self, body: bytes) -> Deferred[bytes]:

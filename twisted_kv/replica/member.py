@@ -229,8 +229,9 @@ class Member:
         if self._checkpoints is not None:
             await self._checkpoints.stop()
         self._snapshots.stop()
-        await self._parts.data_disk.run(lambda: None)  # what was being rolled back there comes first
-        await self._parts.log_disk.run(self._parts.directory.close)
+        await self._parts.data_disk.close()
+        await self._parts.log_disk.close()
+        self._parts.directory.close()
 
     # ── what the corridor tells (replica.IWitness) ─────────────────────────────────────────────────
 

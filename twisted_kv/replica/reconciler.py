@@ -45,7 +45,8 @@ from twisted_kv.machines.commands import (
     PullRows,
     QueryConfiguration,
 )
-from twisted_kv.machines.configuration import NO_GROUP, Configuration
+from twisted_kv.machines.configuration import NO_GROUP, Configuration, Holder
+from twisted_kv.machines.group import GroupMachine
 from twisted_kv.replica.pending import LeadershipLost, Overwritten
 from twisted_kv.replica.replica import Replica
 from twisted_kv.transport.wire import CTL_CLAIM, CTL_QUERY, SHARD_DROP, SHARD_PULL
@@ -167,7 +168,7 @@ class GroupChores:
         identity: this group's id, by which it claims its membership.
         controllers: endpoints of the controllers.
         ask: finds whoever of some endpoints can answer.
-        bound: the cluster this group belongs to, "" until first contact.
+        machine: knows the cluster this group belongs to, "" until first contact.
         stranger: told once when the controllers are of another cluster: the server must stop.
     """
 
@@ -181,7 +182,7 @@ class GroupChores:
         controllers: Sequence[str],
         ask: Ask,
         clock: IReactorTime,
-        bound: Callable[[], str],
+        machine: GroupMachine,
         stranger: Callable[[StartRefused], None],
     ) -> None:
         self._gid = gid
@@ -190,7 +191,7 @@ class GroupChores:
         self._controllers = controllers
         self._ask = ask
         self._clock = clock
-        self._bound = bound
+        self._machine = machine
         self._stranger = stranger
 
     @property
@@ -208,7 +209,7 @@ class GroupChores:
         answer = await self._ask(self._controllers, CTL_QUERY, query, ASK_SECONDS)
         if not isinstance(answer, ConfigurationAnswer):
             raise NotYet
-        bound = self._bound()
+        bound = self._machine.cluster
         if bound and answer.cluster != bound:
             self._stranger(StartRefused(f"this group belongs to cluster {bound}, the controllers to {answer.cluster}"))
             raise NotYet
@@ -236,8 +237,15 @@ class GroupChores:
 
     async def pull(self, chore: Pull) -> None:
         """Fetch one chunk of a copy and log it; the state then asks for the next."""
-        request = PullRows(chore.shard, chore.source.num, chore.after, ROWS_CHUNK_BYTES)
-        answer = await self._ask(chore.endpoints, SHARD_PULL, PULLS.encode(request), ASK_SECONDS)
+        request = PULLS.encode(PullRows(chore.shard, chore.source.num, chore.after, ROWS_CHUNK_BYTES))
+        try:
+            answer = await self._ask(chore.endpoints, SHARD_PULL, request, ASK_SECONDS)
+        except KVError:
+            # The pull itself holds back the configuration that would tell that the source has moved house.
+            endpoints = await self._newest_endpoints(chore.source)
+            if endpoints in ((), chore.endpoints):
+                raise
+            answer = await self._ask(endpoints, SHARD_PULL, request, ASK_SECONDS)
         if not isinstance(answer, PullAnswer) or answer.state == "wait":
             raise NotYet
         if answer.state == "gone":
@@ -245,6 +253,10 @@ class GroupChores:
             raise NotYet
         install = Install(chore.shard, chore.num, chore.chunk, answer.rows, answer.last)
         await self._replica.submit(GROUP_COMMANDS.encode(install))
+
+    async def _newest_endpoints(self, source: Holder) -> tuple[str, ...]:
+        answer = await self._ask(self._controllers, CTL_QUERY, QUERIES.encode(QueryConfiguration(-1)), ASK_SECONDS)
+        return answer.configuration.endpoints_of(source) if isinstance(answer, ConfigurationAnswer) else ()
 
     async def hand_over(self, chore: HandOver) -> None:
         """Freeze a copy whose taker has not asked for long: it must not hold back later configurations."""

@@ -1,0 +1,158 @@
+"""One copy's contents: exactly once, rows in and out."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twisted_kv.constants import SESSION_RESULT_BYTES_MAX
+from twisted_kv.machines.commands import Done, Expired, Operation, Refused
+from twisted_kv.machines.rows import Row
+from twisted_kv.machines.shard import KEY_SPACE, SESSION_SPACE, Listing, Shard
+
+LIMIT = 1000
+
+
+def opened():
+    shard = Shard()
+    assert shard.sessions.open(b"n" * 16) == 1
+    return shard
+
+
+def measured(shard):
+    return sum(len(part.encode() if isinstance(part, str) else part) for item in shard.data.items() for part in item)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("pahd"), st.sampled_from(["x", "é", "z"]), st.sampled_from(["1", "2é", b"3"])),
+        max_size=12,
+    ),
+    st.lists(st.integers(0, 11), max_size=30),
+)
+def test_repeats_in_any_order_change_nothing_scenario_13(script, repeats):
+    """Scenarios §3.2-11 to 13: the first execution counts; a repeat, however late, is answered the same."""
+    shard = opened()
+    operations = [
+        Operation(verb, key, None if verb == "d" else value, 1, sequence, 1)
+        for sequence, (verb, key, value) in enumerate(script, 1)
+    ]
+    outcomes = [shard.execute(operation, LIMIT) for operation in operations]
+    after = dict(shard.data)
+    for position in repeats:
+        if position < len(operations):
+            assert shard.execute(operations[position], LIMIT) == outcomes[position]
+    assert shard.data == after
+    assert shard.bytes == measured(shard)
+
+
+def test_unknown_sessions_and_passed_floors_never_execute_hazard_42():
+    """Hazard 42; contract §5.2: what comes too late is refused, never executed again."""
+    shard = opened()
+    assert shard.execute(Operation("p", "k", "v", 9, 1, 1), LIMIT) == Expired()
+    assert shard.execute(Operation("p", "k", "new", 1, 7, 7), LIMIT) == Done()
+    assert shard.execute(Operation("p", "k", "late", 1, 6, 6), LIMIT) == Expired()
+    assert shard.data == {"k": "new"}
+
+
+def test_a_sequence_reused_for_another_payload_is_an_error_hazard_42():
+    """Hazard 42: never a silent ok."""
+    shard = opened()
+    shard.execute(Operation("p", "k", "v", 1, 1, 1), LIMIT)
+    answer = shard.execute(Operation("p", "k", "w", 1, 1, 1), LIMIT)
+    assert isinstance(answer, Refused)
+    assert shard.data == {"k": "v"}
+
+
+def test_a_refusal_of_the_operation_is_recorded():
+    """Scenario §3.2-13: a refused append stays refused for its retry, even if it would succeed by now."""
+    shard = opened()
+    shard.execute(Operation("p", "k", b"bytes", 1, 1, 1), LIMIT)
+    refused = shard.execute(Operation("a", "k", "text", 1, 2, 1), LIMIT)
+    assert isinstance(refused, Refused) and refused.error == "WrongType"
+    shard.execute(Operation("d", "k", None, 1, 3, 1), LIMIT)
+    assert shard.execute(Operation("a", "k", "text", 1, 2, 1), LIMIT) == refused
+    assert shard.data == {}
+
+
+def test_an_answer_without_room_is_refused_and_nothing_is_changed():
+    """House rule: bytes of stored results are capped. The refusal is not recorded: the retry is executed."""
+    shard = opened()
+    half = SESSION_RESULT_BYTES_MAX // 2 + 1
+    for sequence, key in ((1, "a"), (2, "b")):
+        shard.execute(Operation("p", key, "x" * half, 1, sequence, 1), half)
+    assert shard.execute(Operation("h", "a", "1", 1, 3, 1), half) == Done("x" * half)
+    refused = shard.execute(Operation("h", "b", "1", 1, 4, 1), half)
+    assert isinstance(refused, Refused) and refused.error == "Overloaded"
+    assert shard.data["b"] == "x" * half
+    assert shard.execute(Operation("h", "b", "1", 1, 4, 4), half) == Done("x" * half)
+
+
+def test_taken_changes_are_values_as_they_stood():
+    """House rule, Storage: the map is swapped; what is applied later shows in the next take only."""
+    shard = opened()
+    shard.execute(Operation("p", "k", "1", 1, 1, 1), LIMIT)
+    shard.execute(Operation("p", "gone", "1", 1, 2, 1), LIMIT)
+    first = {(space, name): value for space, name, value in shard.take()}
+    shard.execute(Operation("a", "k", "2", 1, 3, 1), LIMIT)
+    shard.execute(Operation("d", "gone", None, 1, 4, 1), LIMIT)
+    assert first[KEY_SPACE, "k"] == "1" and first[KEY_SPACE, "gone"] == "1"
+    second = {(space, name): value for space, name, value in shard.take()}
+    assert second[KEY_SPACE, "k"] == "12" and second[KEY_SPACE, "gone"] is None
+    assert not list(shard.take())
+
+
+def filled(count):
+    shard = opened()
+    for number in range(1, count + 1):
+        shard.execute(Operation("p", f"é{number * 7 % count}", "v" * number, 1, number, number), LIMIT)
+    shard.execute(Operation("p", "bytes", b"\xff\x00", 1, count + 1, 1), LIMIT)
+    shard.execute(Operation("h", "bytes", "x", 1, count + 2, 1), LIMIT)
+    return shard
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(st.integers(1, 400), st.integers(0, 30))
+def test_chunks_carry_everything_hazard_41(bytes_max, count):
+    """Hazards 32, 41: keys and sessions, in order, about bytes_max at a time, and equal after the move."""
+    giver = filled(count)
+    taker, listing, after, last = Shard(), Listing(giver), None, False
+    seen = []
+    while not last:
+        rows, last = listing.chunk(3, 5, after, bytes_max)
+        assert rows == listing.chunk(3, 5, after, bytes_max)[0], "any cursor may be asked for again"
+        assert len(rows) == 1 or sum(row.size for row in rows) <= bytes_max
+        after = (rows[-1].space, rows[-1].name)
+        seen += [(row.space, row.name) for row in rows]
+        taker.install(rows)
+    assert seen == sorted(set(seen))
+    assert (taker.data, taker.bytes, taker.digest()) == (giver.data, giver.bytes, giver.digest())
+    assert listing.chunk(3, 5, after, bytes_max) == ((), True)
+    retry = Operation("h", "bytes", "x", 1, count + 2, 1)
+    assert taker.execute(retry, LIMIT) == Done(b"\xff\x00"), "the answer travels with the shard"
+
+
+def test_installed_rows_are_owed_to_the_checkpoint_hazard_32():
+    """Hazard 32: a staging copy is stored like everything else, sessions included."""
+    giver, taker = filled(5), Shard()
+    rows, _ = Listing(giver).chunk(0, 1, None, 10**6)
+    taker.install(rows)
+    taken = [Row(0, 1, space, name, value) for space, name, value in taker.take()]
+    assert {(row.space, row.name): row.value for row in taken} == {(row.space, row.name): row.value for row in rows}
+    assert {row.space for row in taken} == {KEY_SPACE, SESSION_SPACE}
+
+
+def test_digest_knows_types_and_forgets_order_hazard_20():
+    """Hazard 20: equal on replicas whatever the order of their dictionaries; text is not bytes."""
+
+    def digest(*items):
+        shard = Shard()
+        for key, value in items:
+            shard.load(KEY_SPACE, key, value)
+        return shard.digest()
+
+    assert digest(("a", "1"), ("b", "2")) == digest(("b", "2"), ("a", "1"))
+    assert digest(("a", "1"), ("b", "2")) != digest(("a", "2"), ("b", "1"))
+    assert digest(("a", "1")) != digest(("a", b"1"))
+    assert digest() != digest(("a", ""))
