@@ -160,6 +160,10 @@ class SeenWitness:
     def fetch_asked(self, source):
         self.events.append(("fetch", source.peer))
 
+    def make_room(self):
+        self.events.append(("room", None))
+        return succeed(None)
+
     def failed(self, failure):
         self.failure = failure
 

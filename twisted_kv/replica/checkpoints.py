@@ -30,6 +30,7 @@ from twisted_kv.interfaces import (
     IStateMachine,
     LostAnswer,
     NotSent,
+    SaveRefused,
 )
 from twisted_kv.machines.rows import Changes, Row, RowKey
 from twisted_kv.replica.replica import Replica
@@ -84,6 +85,7 @@ class Checkpoints:
         self._failed = failed
         self._bytes = 0
         self._last: tuple[int, int] = (0, 0)
+        self._unwritten = Changes([], {})
         self._covered: deque[tuple[int, int]] = deque()
         self._busy: Deferred[None] | None = None
         self._wanted: tuple[SnapshotSource, str] | None = None
@@ -111,6 +113,19 @@ class Checkpoints:
         else:
             self._wanted = (source, endpoint)
 
+    def make_room(self) -> Deferred[None]:
+        """The disk is full: a checkpoint now, and the log is cut up to it. Fires when that is done or was in vain."""
+        done: Deferred[None] = Deferred()
+        if self._busy is None and self._last != (0, 0):
+            self._covered.clear()
+            self._covered.append(self._last)
+            self._begin_checkpoint()
+        if self._busy is None:
+            done.callback(None)
+        else:
+            self._busy.addBoth(lambda _: done.callback(None))
+        return done
+
     def stop(self) -> Deferred[None]:
         """Abandon what is open; fires when nothing of this room runs any more."""
         self._stopped = True
@@ -128,9 +143,21 @@ class Checkpoints:
         if self._busy is not None or self._stopped:
             return
         self._bytes = 0
-        self._run(self._write(self._machine.take_changes(), *self._last))
+        self._run(self._write(merged(self._unwritten, self._machine.take_changes()), *self._last))
 
     async def _write(self, changes: Changes, index: int, term: int) -> None:
+        """Write a checkpoint and cut the log; on a full disk the changes are kept for the next one."""
+        self._unwritten = changes
+        try:
+            await self._write_all(changes, index, term)
+            self._unwritten = Changes([], {})
+            self.log.debug("Checkpoint at {index}: {rows} rows", index=index, rows=len(changes.rows))
+            await self._cut(index, term)
+        except SaveRefused:
+            self.log.error("The disk is full: the checkpoint at {index} waits for room", index=index)
+            self._bytes += self._log_bytes_max // 2
+
+    async def _write_all(self, changes: Changes, index: int, term: int) -> None:
         run = self._data_disk.run
         checkpoint = await run(self._data_store.checkpoint)
         try:
@@ -144,8 +171,6 @@ class Checkpoints:
             self._abort(checkpoint)
             raise
         await run(partial(checkpoint.commit, index, term))
-        self.log.debug("Checkpoint at {index}: {rows} rows", index=index, rows=len(changes.rows))
-        await self._cut(index, term)
 
     async def _cut(self, index: int, term: int) -> None:
         """Forget the log up to the checkpoint before this one; data.sqlite3 holds all of it, and more."""
@@ -176,6 +201,9 @@ class Checkpoints:
             held = True
             if answer.index <= self._replica.applied:
                 raise FetchFailed(f"they stand at {answer.index}, and {self._replica.applied} is applied here")
+            if answer.term > self._replica.standing.term:
+                # Data of a term that this log has not heard of would look like damage at the next start.
+                raise FetchFailed(f"they are of term {answer.term}, and {self._replica.standing.term} is known here")
         except BaseException:
             self._abort(checkpoint)
             if held:
@@ -186,6 +214,7 @@ class Checkpoints:
         await self._log_disk.run(partial(self._log_store.reset, answer.index, answer.term))
         await self.load()
         self._bytes = 0
+        self._unwritten = Changes([], {})
         self._covered = deque([(answer.index, answer.term)])
         self._last = (answer.index, answer.term)
         self.log.info("Rows of node {peer} installed at {index}", peer=source.peer, index=answer.index)
@@ -248,6 +277,13 @@ class Checkpoints:
 
     def _next_turn(self) -> Deferred[None]:
         return deferLater(self._clock, 0)
+
+
+def merged(older: Changes, newer: Changes) -> Changes:
+    """Both, as one: newer rows replace older ones, and a copy dropped since takes its older rows with it."""
+    gone = set(newer.dropped)
+    rows = {key: value for key, value in older.rows.items() if key[:2] not in gone}
+    return Changes(older.dropped + newer.dropped, rows | newer.rows if rows else newer.rows)
 
 
 def slices(changes: Changes) -> Iterator[list[Row]]:

@@ -36,10 +36,21 @@ MakeCore = Callable[[NodeID, frozenset[NodeID], Restored, int], IConsensus]
 
 
 class IDirectory(Protocol):
-    """An open replica directory (storage)."""
+    """An open replica directory (storage). What changes it runs on the disk of its log."""
 
-    log: ILogStore
-    data: IDataStore
+    @property
+    def log(self) -> ILogStore:
+        """Hard state and entries."""
+
+    @property
+    def data(self) -> IDataStore:
+        """The applied state."""
+
+    def release_ballast(self) -> None:
+        """Give up the room held back for a full disk."""
+
+    def reserve_ballast(self) -> bool:
+        """Hold room back again; False if there is none."""
 
     def close(self) -> None:
         """Close the files and give up the lock."""
@@ -251,6 +262,18 @@ class Member:
         """The core wants the rows of a peer."""
         assert self._checkpoints is not None
         self._checkpoints.fetch(source, self._parts.peers[abs(source.peer)])
+
+    def make_room(self) -> Deferred[None]:
+        """The disk is full: bring the state to disk in the room held back, and cut the log behind it."""
+        return ensureDeferred(self._make_room())
+
+    async def _make_room(self) -> None:
+        assert self._checkpoints is not None
+        directory, run = self._parts.directory, self._parts.log_disk.run
+        await run(directory.release_ballast)
+        await self._checkpoints.make_room()
+        if not self._stopped:
+            await run(directory.reserve_ballast)
 
     def failed(self, failure: Failure) -> None:
         """Something failed whose outcome is unknown: close without another word."""

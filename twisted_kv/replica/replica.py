@@ -52,6 +52,9 @@ class IWitness(Protocol):
     def fetch_asked(self, source: SnapshotSource) -> None:
         """The core is behind a peer's log and wants its rows."""
 
+    def make_room(self) -> Deferred[None]:
+        """The disk is full; fires when what could be cleared is, and a save is worth another try."""
+
     def failed(self, failure: Failure) -> None:
         """The replica has stopped by itself; nothing was answered since."""
 
@@ -269,7 +272,11 @@ class Replica:
         if not self._stalled:
             self.log.error("The disk is full: this replica neither leads nor votes until there is room")
             self._stall(DiskFull())
-        self._again = self._clock.callLater(SAVE_AGAIN_SECONDS, self._save, ready)
+        self._witness.make_room().addCallback(self._save_later, ready).addErrback(self._fail)
+
+    def _save_later(self, _: None, ready: Ready) -> None:
+        if not self._stopped:
+            self._again = self._clock.callLater(SAVE_AGAIN_SECONDS, self._save, ready)
 
     def _saved(self, _: None, ready: Ready) -> None:
         """The Ready is durable: do what depends on it, in order."""

@@ -1,0 +1,249 @@
+"""The applied state of a replica as rows, and the (index, term) at which they stood.
+
+A checkpoint is one transaction, in whatever number of turns it is written: rows, the copies they belong to and the
+position appear together or not at all (hazards 18 and 32). Its cost follows the rows that changed.
+
+SQLite has no checksum on a page, so every row carries its own, and the position carries how many rows there are
+and the sum of their checksums: a full reading notices a changed row, a lost one and one too many (hazard 34). What
+is damaged is refused, never handed on.
+
+Knows nothing of what rows mean.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from twisted_kv.machines.rows import Row, RowKey, Value
+from twisted_kv.storage.schema import DATA, checksum
+from twisted_kv.storage.sqlite_file import SqliteFile, damaged, open_reader, reading
+
+_ROW_BYTES: Final = 64
+_BEFORE_ALL: Final = (-(1 << 63), 0, "", "")
+
+
+class Tally(NamedTuple):
+    """How many rows, and the sum of their checksums."""
+
+    row_count: int = 0
+    crc_sum: int = 0
+
+
+class DataStore:
+    """An IDataStore in one file.
+
+    Args:
+        path: an existing file, of which this is the only writer.
+        synchronous: FULL, unless losing acknowledged writes is wanted.
+    Raises:
+        StartRefused: it is not a data file that this program can read.
+    """
+
+    def __init__(self, path: str, synchronous: str) -> None:
+        self._file = SqliteFile(path, DATA, synchronous)
+        self._reading: _Reading | None = None
+
+    def position(self) -> tuple[int, int]:
+        index, term, _ = _standing(self._file.connection, self._file.path)
+        return index, term
+
+    def rows(self, after: RowKey | None, bytes_max: int) -> Sequence[Row]:
+        """The next rows in key order, about bytes_max of them but at least one; empty at the end.
+
+        Raises:
+            Damaged: a row is not what was written; at the end of an unbroken reading also if one is missing.
+        """
+        assert not self._file.connection.in_transaction, "rows are read at start, before any checkpoint"
+        if after is None or self._reading is None:
+            _, _, tally = _standing(self._file.connection, self._file.path)
+            self._reading = _Reading(self._file.connection, self._file.path, tally)
+        return self._reading.rows(after, bytes_max)
+
+    def checkpoint(self, fresh: bool = False) -> Checkpoint:
+        self._reading = None
+        return Checkpoint(self._file, fresh)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self._file.path)
+
+    def bytes_used(self) -> int:
+        """Bytes of the file in use and of its write-ahead log."""
+        return self._file.bytes_used()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Checkpoint:
+    """An ICheckpoint: the one write transaction of a data store.
+
+    Raises, from every method that writes:
+        SaveRefused: the disk is full; the whole checkpoint is undone and this object is spent.
+        sqlite3.Error: unknown; the process must stop.
+    """
+
+    def __init__(self, file: SqliteFile, fresh: bool) -> None:
+        assert not file.connection.in_transaction, "one checkpoint at a time"
+        self._file = file
+        self._open = True
+        self._index_before, _, tally = _standing(file.connection, file.path)
+        self._row_count, self._crc_sum = Tally() if fresh else tally
+        with file.guarded() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            if fresh:
+                connection.execute("DELETE FROM rows")
+
+    def write(self, rows: Sequence[Row]) -> None:
+        assert self._open
+        changed = {(row.shard, row.num, row.space, row.name): row.value for row in rows}
+        written = [(*key, value, _crc(*key, value)) for key, value in changed.items() if value is not None]
+        deleted = [key for key, value in changed.items() if value is None]
+        with self._file.guarded() as connection:
+            for key in changed:
+                self._forget(connection, key)
+            connection.executemany(
+                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET value = excluded.value, crc = excluded.crc",
+                written,
+            )
+            connection.executemany("DELETE FROM rows WHERE shard = ? AND num = ? AND space = ? AND name = ?", deleted)
+        self._row_count += len(written)
+        self._crc_sum += sum(crc for *_, crc in written)
+
+    def drop(self, shard: int, num: int, rows_max: int) -> bool:
+        assert self._open
+        with self._file.guarded() as connection:
+            found = connection.execute(
+                "SELECT space, name, crc FROM rows WHERE shard = ? AND num = ? ORDER BY space, name LIMIT ?",
+                (shard, num, rows_max + 1),
+            ).fetchall()
+            slice_ = found[:rows_max]
+            if slice_:
+                space, name, _ = slice_[-1]
+                connection.execute(
+                    "DELETE FROM rows WHERE shard = ? AND num = ? AND (space, name) <= (?, ?)",
+                    (shard, num, space, name),
+                )
+                self._row_count -= len(slice_)
+                self._crc_sum -= sum(crc for _, _, crc in slice_)
+        return len(found) <= rows_max
+
+    def commit(self, index: int, term: int) -> None:
+        assert self._open
+        assert index >= self._index_before, "the applied state never goes back"
+        self._open = False
+        facts = (index, term, self._row_count, self._crc_sum)
+        with self._file.guarded() as connection:
+            connection.execute("REPLACE INTO position VALUES (1, ?, ?, ?, ?, ?)", (*facts, checksum(*facts)))
+            connection.execute("COMMIT")
+        self._file.move_wal()
+
+    def abort(self) -> None:
+        """Forget all of it; harmless when it has failed already."""
+        self._open = False
+        if self._file.connection.in_transaction:
+            self._file.connection.execute("ROLLBACK")
+
+    def _forget(self, connection: sqlite3.Connection, key: Sequence[int | str]) -> None:
+        found = connection.execute(
+            "SELECT crc FROM rows WHERE shard = ? AND num = ? AND space = ? AND name = ?", key
+        ).fetchone()
+        if found is not None:
+            self._row_count -= 1
+            self._crc_sum -= found[0]
+
+
+class Snapshot:
+    """An ISnapshot on a connection of its own.
+
+    While it is open the write-ahead log cannot be reused and grows: its owner bounds its life.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._connection = open_reader(path)
+        try:
+            self._connection.execute("BEGIN")
+            self.index, self.term, tally = _standing(self._connection, path)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._reading = _Reading(self._connection, path, tally)
+
+    def rows(self, after: RowKey | None, bytes_max: int) -> Sequence[Row]:
+        """As DataStore.rows."""
+        return self._reading.rows(after, bytes_max)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _Reading:
+    """Rows page by page, each checked, and all of them tallied as long as no page is left out."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str, expected: Tally) -> None:
+        self._connection = connection
+        self._path = path
+        self._expected = expected
+        self._last: RowKey | None = None
+        self._row_count, self._crc_sum = Tally()
+        self._unbroken = True
+
+    def rows(self, after: RowKey | None, bytes_max: int) -> Sequence[Row]:
+        if after is None:
+            self._row_count, self._crc_sum = Tally()
+        self._unbroken = after is None or (self._unbroken and after == self._last)
+        with reading(self._path):
+            page = self._page(after, bytes_max)
+        if page:
+            self._last = page[-1].key
+        elif self._unbroken and (self._row_count, self._crc_sum) != self._expected:
+            complaint = (
+                f"{self._row_count} rows were read, of other content than the {self._expected.row_count} written"
+            )
+            raise damaged(self._path, complaint)
+        return page
+
+    def _page(self, after: RowKey | None, bytes_max: int) -> list[Row]:
+        start = _BEFORE_ALL if after is None else (after.shard, after.num, after.space, after.name)
+        found = self._connection.execute(
+            "SELECT shard, num, space, name, value, crc FROM rows "
+            "WHERE (shard, num, space, name) > (?, ?, ?, ?) ORDER BY shard, num, space, name",
+            start,
+        )
+        page: list[Row] = []
+        size = 0
+        for shard, num, space, name, value, crc in found:
+            if not _sound(shard, num, space, name, value, crc):
+                raise damaged(self._path, f"a row of copy ({shard}, {num})")
+            size += _ROW_BYTES + len(name) + len(value)
+            if page and size > bytes_max:
+                break
+            page.append(Row(shard, num, space, name, value))
+            self._row_count += 1
+            self._crc_sum += crc
+        found.close()
+        return page
+
+
+def _sound(shard: int, num: int, space: object, name: object, value: object, crc: int) -> bool:
+    # A flipped bit can change the type of a field as well: SQLite does not look again, not even in a STRICT table.
+    if not (isinstance(space, str) and isinstance(name, str) and isinstance(value, str | bytes)):
+        return False
+    return _crc(shard, num, space, name, value) == crc
+
+
+def _crc(shard: int, num: int, space: str, name: str, value: Value) -> int:
+    kind, body = ("s", value.encode()) if isinstance(value, str) else ("b", value)
+    return zlib.crc32(body, zlib.crc32(f"{shard} {num} {len(space)} {len(name)} {kind}{space}{name}".encode()))
+
+
+def _standing(connection: sqlite3.Connection, path: str) -> tuple[int, int, Tally]:
+    with reading(path):
+        row = connection.execute("SELECT idx, term, row_count, crc_sum, crc FROM position").fetchone()
+    if row is None or checksum(*row[:4]) != row[4]:
+        raise damaged(path, "the position")
+    index, term, row_count, crc_sum, _ = row
+    return index, term, Tally(row_count, crc_sum)
