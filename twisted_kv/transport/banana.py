@@ -1,0 +1,163 @@
+"""Banana, decoded under a budget: how many bytes, items and levels one expression may have.
+
+Twisted's own decoder bounds each element and no sum, all before anybody has logged in: nested list openers,
+lists that never end, and heaps of small integers cost it seconds and hundreds of megabytes (hazards §0.4, S3).
+This one counts what is *declared*, before it is there, and refuses at the first token beyond the budget.
+It also walks the buffer by position where the stock one copies the rest of it for every token.
+
+Sans-IO: bytes in, expressions out to a callable. What an expression means is broker.py's business.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from twisted.spread.banana import Banana
+
+Expression = Any
+"""bytes, int, float, or a list of expressions."""
+
+PREFIX_MAX: Final = 10
+"""Digits (base 128) of a length or an integer: 70 bits. Fewer than 512 such integers share a hash."""
+
+LIST: Final = 0x80
+INT: Final = 0x81
+STRING: Final = 0x82
+NEG: Final = 0x83
+FLOAT: Final = 0x84
+LONGINT: Final = 0x85
+LONGNEG: Final = 0x86
+VOCAB: Final = 0x87
+
+_WORDS: Final = {number: word for word, number in Banana.outgoingVocabulary.items()}
+
+
+class Budget(NamedTuple):
+    """What one expression may cost: its bytes, the items its lists declare, and how deep it nests."""
+
+    bytes_max: int
+    items_max: int
+    depth_max: int
+
+
+class Violation(Exception):
+    """The other side broke the protocol or its budget; the connection has to be cut."""
+
+
+class Decoder:
+    """Turns a stream of bytes into expressions.
+
+    Args:
+        budget: for the next expressions; may be replaced between two of them.
+        receive: called with each whole expression.
+
+    Attributes:
+        size: bytes of the expression that is being received, or was last.
+        closed: set by the owner to have the rest of the stream ignored.
+    """
+
+    def __init__(self, budget: Budget, receive: Callable[[Expression], None]) -> None:
+        self.budget = budget
+        self.size = 0
+        self.closed = False
+        self._receive = receive
+        self._lists: list[tuple[int, list[Expression]]] = []
+        self._items = 0
+        # Bytes that end in the middle of a token, and how many there must be to go on. They are joined only
+        # then: a long string that dribbles in byte by byte must not be copied at each of them.
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._needed = 1
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream.
+
+        Raises:
+            Violation: a token is unknown or beyond the budget. Nothing more may be fed.
+        """
+        self._pieces.append(data)
+        self._held += len(data)
+        if self._held < self._needed:
+            return
+        if len(self._pieces) > 1:
+            data = b"".join(self._pieces)
+        position = self._decode(data)
+        rest = data[position:]
+        self._pieces = [rest] if rest else []
+        self._held = len(rest)
+
+    def _decode(self, data: bytes) -> int:
+        """Decode whole tokens; returns where the first unfinished one begins and sets how many bytes it needs."""
+        start, end = 0, len(data)
+        while start < end and not self.closed:
+            number = shift = 0
+            position = start
+            while True:
+                if position == end:
+                    self._needed = end - start + 1
+                    return start
+                byte = data[position]
+                position += 1
+                if byte >= LIST:
+                    break
+                if shift >= 7 * PREFIX_MAX:
+                    raise Violation(f"more than {PREFIX_MAX} digits in an integer or a length")
+                number |= byte << shift
+                shift += 7
+            stop = position + (number if byte == STRING else 8 if byte == FLOAT else 0)
+            if not self._lists:
+                self.size = self._items = 0
+            size = self.size + stop - start
+            if size > self.budget.bytes_max:
+                raise Violation(f"an expression of more than {self.budget.bytes_max} bytes")
+            if stop > end:
+                self._needed = stop - start
+                return start
+            self.size = size
+            start = stop
+            if byte == STRING:
+                self._received(data[position:stop])
+            elif byte == LIST:
+                self._opened(number)
+            elif byte == VOCAB:
+                self._received(_word(number))
+            elif byte in (INT, LONGINT):
+                self._received(number)
+            elif byte in (NEG, LONGNEG):
+                self._received(-number)
+            elif byte == FLOAT:
+                self._received(struct.unpack("!d", data[position:stop])[0])
+            else:
+                raise Violation(f"unknown type byte {byte:#x}")
+        self._needed = 1
+        return start
+
+    def _opened(self, count: int) -> None:
+        self._items += count
+        if self._items > self.budget.items_max:
+            raise Violation(f"an expression of more than {self.budget.items_max} items")
+        if count == 0:
+            self._received([])
+            return
+        self._lists.append((count, []))
+        if len(self._lists) > self.budget.depth_max:
+            raise Violation(f"an expression nested more than {self.budget.depth_max} deep")
+
+    def _received(self, item: Expression) -> None:
+        while self._lists:
+            count, items = self._lists[-1]
+            items.append(item)
+            if len(items) < count:
+                return
+            self._lists.pop()
+            item = items
+        self._receive(item)
+
+
+def _word(number: int) -> bytes:
+    word = _WORDS.get(number)
+    if word is None:
+        raise Violation(f"unknown word {number} of the vocabulary")
+    return word
