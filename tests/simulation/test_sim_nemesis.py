@@ -1,0 +1,166 @@
+"""Faults come by the weights of the plan, each is undone, and calm undoes all."""
+
+import pytest
+from twisted.internet.defer import succeed
+
+from twisted_kv.simulation.disk import USUAL_SECONDS, SimDisk
+from twisted_kv.simulation.nemesis import PLANS, Nemesis, Plan
+from twisted_kv.simulation.network import RELIABLE, Hub
+from twisted_kv.simulation.world import World
+
+
+class Paper:
+    """A cluster that does nothing but suffer."""
+
+    def __init__(self, world):
+        self.world = world
+        self.hub = Hub(world)
+        self.groups = {0: ["c1", "c2", "c3"], 100: ["a1", "a2", "a3"]}
+        self.hosts, self._disks = {}, {}
+        self.suffered = []
+        for members in self.groups.values():
+            for name in members:
+                self.restart(name)
+
+    @property
+    def alive(self):
+        return sorted(self.hosts)
+
+    @property
+    def dead(self):
+        return sorted({name for members in self.groups.values() for name in members} - set(self.hosts))
+
+    def leader(self, gid):
+        return self.groups[gid][0]
+
+    def kill(self, name):
+        self.suffered.append("kill")
+        self.hosts.pop(name).clock.stop()
+
+    def wipe(self, name):
+        self.suffered.append(name)
+        if name in self.hosts:
+            self.kill(name)
+
+    def restart(self, name):
+        assert name not in self.hosts
+        self.hosts[name] = host = self.world.host(name)
+        self._disks[name] = [SimDisk(host, self.world.random_for(name)) for _ in "ld"]
+
+    def hold(self, name):
+        self.suffered.append("hold")
+        self.hosts[name].clock.hold()
+
+    def release(self, name):
+        self.hosts[name].clock.release()
+
+    def held(self, name):
+        return self.hosts[name].clock.held
+
+    def disks(self, name):
+        return self._disks[name]
+
+    def is_well(self):
+        disks = [disk for name in self.alive for disk in self.disks(name)]
+        return (
+            not self.dead
+            and not any(self.held(name) for name in self.alive)
+            and all(disk.seconds == USUAL_SECONDS and not disk.full and not disk.stalled for disk in disks)
+            and all(disk.fails_before == disk.fails_after == 0 for disk in disks)
+            and not any(disk.trap_before or disk.trap_after for disk in disks)
+            and not any(self.hub.severed(a, b) for a in self.alive for b in self.alive)
+            and self.hub.conditions == RELIABLE
+            and self.hub.link("a1", "c1") == RELIABLE
+        )
+
+
+EVERY_FAULT = sorted({fault for plan in PLANS.values() for fault in plan.faults})
+
+
+@pytest.mark.parametrize("fault", EVERY_FAULT)
+def test_each_fault_does_something_and_passes_by_itself(fault):
+    world = World(3)
+    paper = Paper(world)
+    getattr(Nemesis(world, paper, Plan("one", {fault: 1.0}, lasting_seconds=(0.1, 0.4))), fault)()
+    if fault == "crash_while_saving":
+        assert any(disk.trap_before or disk.trap_after for name in paper.alive for disk in paper.disks(name))
+        for name in paper.alive:
+            for disk in paper.disks(name):
+                disk.run(lambda: None)
+        world.run_until(lambda: paper.dead, 0.01)
+    assert not paper.is_well()
+    world.run_for(0.41)
+    assert paper.is_well()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_calm_undoes_everything_and_lets_nothing_follow(name):
+    """Hazards §3 rung 3: the liveness phase is about a healed cluster."""
+    for seed in range(5):
+        world = World(seed)
+        paper = Paper(world)
+        nemesis = Nemesis(world, paper, PLANS[name])
+        nemesis.start()
+        world.run_for(30)
+        nemesis.calm()
+        assert paper.is_well()
+        world.run_for(30)
+        assert paper.is_well()
+        assert (nemesis.faults > 10) == bool(PLANS[name].faults)
+
+
+def test_a_minority_is_apart_from_its_own_group_only():
+    world = World(1)
+    paper = Paper(world)
+    Nemesis(world, paper, Plan("x", {"minority": 1.0})).minority()
+    cuts = {(a, b) for a in paper.alive for b in paper.alive if paper.hub.severed(a, b)}
+    assert len(cuts) == 4
+    assert all(a[0] == b[0] for a, b in cuts)
+
+
+def test_only_a_minority_is_ever_wiped():
+    """Hazard 9: a majority of the voters keeps what was acknowledged."""
+    world = World(1)
+    paper = Paper(world)
+    nemesis = Nemesis(world, paper, Plan("x", {"wipe": 1.0}))
+    for _ in range(50):
+        nemesis.wipe()
+        world.run_for(3)
+    assert len([name for name in paper.suffered if name in paper.groups[0]]) == 1
+    assert len([name for name in paper.suffered if name in paper.groups[100]]) == 1
+
+
+def test_an_isolated_leader_still_hears_clients():
+    """Hazard 22: it must not answer them."""
+    world = World(1)
+    paper = Paper(world)
+    Nemesis(world, paper, Plan("x", {"isolate_leader": 1.0})).isolate_leader()
+    (alone,) = [a for a in paper.alive if all(paper.hub.severed(a, b) for b in paper.alive if b != a)]
+    assert not paper.hub.severed("client", alone)
+
+
+def test_limbo_ends_with_the_storm():
+    world = World(1)
+    paper = Paper(world)
+    received = []
+    paper.hub.listen("sim:a1", paper.hosts["a1"], {"v": lambda body: succeed(received.append(body) or b"")})
+    nemesis = Nemesis(world, paper, Plan("x", {"storm": 1.0}, (0.1, 0.1), (5.0, 5.0)))
+    nemesis.start()
+    world.run_until(lambda: nemesis.faults == 1, 1)
+    for number in range(200):
+        paper.hub.at(world.host("c1")).send("sim:a1", "v", b"%d" % number)
+    nemesis.calm()
+    before = len(set(received))
+    world.run_for(4)
+    assert len(set(received)) > before
+
+
+def test_one_seed_gives_one_story():
+    def story(seed):
+        world = World(seed)
+        nemesis = Nemesis(world, Paper(world), PLANS["everything"])
+        nemesis.start()
+        world.run_for(20)
+        return world.trace.digest()
+
+    assert story(1) == story(1) != story(2)

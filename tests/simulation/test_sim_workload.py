@@ -1,0 +1,168 @@
+"""Closed-loop clients write down exactly what they were told."""
+
+import pytest
+from twisted.internet.defer import fail
+from twisted.internet.task import deferLater
+
+from twisted_kv.errors import OutcomeUnknown, Unavailable
+from twisted_kv.machines.configuration import Configuration, Member
+from twisted_kv.simulation import workload
+from twisted_kv.simulation.history import History
+from twisted_kv.simulation.linearizability import findings, fnv1a
+from twisted_kv.simulation.workload import FULL_MIX, Administrator, Owner, Rambler, SharedKeys
+from twisted_kv.simulation.world import World
+
+
+class Register:
+    """A correct store, for clerks that have no cluster; every fifth call ends in an error if there is one to give."""
+
+    def __init__(self, clock, errors=(), executes=False):
+        self._clock = clock
+        self._errors = errors
+        self._executes = executes
+        self._calls = 0
+        self.values = {}
+
+    def put(self, key, value, *, timeout):
+        return self._serve(lambda: self.values.__setitem__(key, value))
+
+    def append(self, key, value, *, timeout):
+        return self._serve(lambda: self.values.__setitem__(key, self.values.get(key, "") + value))
+
+    def get(self, key, default="", *, timeout):
+        return self._serve(lambda: self.values.get(key, default))
+
+    def delete(self, key, *, timeout):
+        return self._serve(lambda: self.values.pop(key, None) is not None)
+
+    def put_hash(self, key, value, *, timeout):
+        def serve():
+            previous = self.values.get(key, "")
+            self.values[key] = fnv1a(previous + value)
+            return previous
+
+        return self._serve(serve)
+
+    def _serve(self, work):
+        self._calls += 1
+        if self._errors and self._calls % 5 == 0:
+            if self._executes:
+                work()
+            return fail(self._errors[self._calls // 5 % len(self._errors)])
+        return deferLater(self._clock, 0.01, work)
+
+
+def live(world, clients, seconds=20.0):
+    for client in clients:
+        client.start()
+    world.run_for(seconds)
+    for client in clients:
+        client.stop()
+    assert world.run_until(lambda: all(client.idle for client in clients), 20)
+
+
+def make(kind, world, clerk, history, count=3, **named):
+    return [
+        kind(f"c{i}", clerk, history, world.clock, world.random_for(f"c{i}"), (0.0, 0.05), **named)
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "executes"),
+    [((), False), ([Unavailable("x")], False), ([OutcomeUnknown("x")], False), ([OutcomeUnknown("x")], True)],
+)
+def test_a_correct_store_is_found_correct(errors, executes):
+    """Definite failures leave no trace, unknown ones stay open (scenario §3.2-20)."""
+    world, history = World(1), History()
+    clerk = Register(world.clock, errors, executes)
+    owners = make(Owner, world, clerk, history)
+    ramblers = make(Rambler, world, clerk, history, keys=SharedKeys(3), mix=FULL_MIX)
+    live(world, owners + ramblers)
+    assert [client.wrong for client in owners + ramblers] == [[]] * 6
+    assert findings(history) == []
+    assert len(history) > 500
+    assert history.open == []
+    assert {call.verb for calls in history.by_key().values() for call in calls} == set(FULL_MIX)
+
+
+def test_an_owner_notices_a_lost_append():
+    world, history = World(1), History()
+    clerk = Register(world.clock)
+    lost = clerk.append
+    clerk.append = lambda key, value, timeout: lost(key, "" if value.endswith(".9>") else value, timeout=timeout)
+    (owner,) = make(Owner, world, clerk, history, 1)
+    live(world, [owner])
+    assert "had written" in owner.wrong[0]
+    assert findings(history)
+
+
+def test_a_ramblers_lie_is_found_by_the_history():
+    """A store that appends twice what it said it did not append."""
+    world, history = World(1), History()
+    clerk = Register(world.clock, [Unavailable("x")], executes=True)
+    live(world, make(Rambler, world, clerk, history, keys=SharedKeys(2)))
+    assert findings(history)
+
+
+def test_keys_are_given_up_before_the_checker_must(monkeypatch):
+    """Hazards §3 rung 7: at most 300 to 500 calls per key."""
+    monkeypatch.setattr(workload, "CALLS_PER_KEY_MAX", 30)
+    world, history = World(1), History()
+    clerk = Register(world.clock)
+    live(world, make(Owner, world, clerk, history) + make(Rambler, world, clerk, history, keys=SharedKeys(1)))
+    assert max(len(calls) for calls in history.by_key().values()) <= 30
+
+
+def test_an_unexpected_error_of_a_clerk_is_reported():
+    world, history = World(1), History()
+    clerk = Register(world.clock, [ZeroDivisionError("a bug")])
+    clients = make(Owner, world, clerk, history, 1)
+    clients[0].start()
+    world.run_for(20)
+    assert "a bug" in clients[0].wrong[0]
+
+
+class Controller:
+    """What an administrator sees of a controller; every fourth change is lost with unknown outcome."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self.listed = set()
+        self.seen = []
+
+    def query(self, num=-1, *, timeout):
+        members = tuple(Member(gid, 1, ("sim:x",)) for gid in sorted(self.listed))
+        return deferLater(self._clock, 0.01, lambda: Configuration(members=members))
+
+    def join(self, groups, *, timeout):
+        assert not set(groups) & self.listed
+        return self._told(lambda: self.listed.update(groups), "join")
+
+    def leave(self, gids, *, timeout):
+        assert set(gids) <= self.listed
+        return self._told(lambda: self.listed.difference_update(gids), "leave")
+
+    def move(self, shard, gid, *, timeout):
+        assert gid in self.listed
+        assert 0 <= shard < 10
+        return self._told(lambda: None, "move")
+
+    def _told(self, work, what):
+        work()
+        self.seen.append((what, len(self.listed)))
+        return fail(OutcomeUnknown("x")) if len(self.seen) % 4 == 0 else deferLater(self._clock, 0.01, lambda: None)
+
+
+def test_an_administrator_joins_leaves_and_moves_and_goes_on_after_errors():
+    """Scenario §3.7: groups join and leave together, by single ones, and all leave at times."""
+    world = World(2)
+    controller = Controller(world.clock)
+    admin = Administrator(
+        controller, {gid: ["sim:x"] for gid in (1, 2, 3)}, 10, world.clock, world.random_for("admin"), (0.1, 0.2)
+    )
+    live(world, [admin], 60.0)
+    assert admin.wrong == []
+    assert admin.changes > 100
+    assert {what for what, _ in controller.seen} == {"join", "leave", "move"}
+    assert {count for _, count in controller.seen} == {0, 1, 2, 3}

@@ -1,0 +1,536 @@
+"""The command ``twisted-kv``: what can be typed, and which room does it.
+
+Decides names, options and examples; each command is a few lines that hand on to load, asking, bench, tour, inspect or
+a Clerk. ``-c``, ``--timeout`` and ``--json`` may stand before or after the name of the command. What an outcome means
+for the exit status is decided in ``running``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import click
+
+from twisted_kv import Clerk, ControllerClerk
+from twisted_kv._version import __version__
+from twisted_kv.admin import asking, bench, inspect, load, render, tour
+from twisted_kv.admin.running import Status, complain, run
+from twisted_kv.constants import CALL_TIMEOUT_SECONDS
+from twisted_kv.transport.endpoints import check_endpoint, split_list
+from twisted_kv.transport.network import PBNetwork
+
+CONTROLLERS_VARIABLE = "TWISTED_KV_CONTROLLERS"
+NODE_ENDPOINT = "tcp:127.0.0.1:7000"
+"""Where a kv-node listens unless told otherwise."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status; errors are one line on standard error."""
+    try:
+        status = cli.main(args=argv, prog_name="twisted-kv", standalone_mode=False)
+    except click.UsageError as error:
+        about = f"twisted-kv {error.ctx.info_name} --help" if error.ctx and error.ctx.parent else "twisted-kv --help"
+        complain(f"{error.format_message()} ({about} tells more)")
+        status = Status.UNPARSED
+    except click.ClickException as error:
+        complain(error.format_message())
+        status = Status.NO
+    except (click.Abort, KeyboardInterrupt):
+        status = Status.INTERRUPTED
+    sys.exit(int(status or 0))
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a command reaches the cluster, and how it answers.
+
+    Attributes:
+        controllers: client endpoints of controllers.
+        timeout: of each call, in seconds.
+        as_json: answer in JSON.
+    """
+
+    controllers: tuple[str, ...] = ()
+    timeout: float | None = None
+    as_json: bool = False
+
+    def over(self, controllers: tuple[str, ...], timeout: float | None, as_json: bool) -> Reach:
+        """This, but for what was said again, nearer to the command."""
+        return Reach(controllers or self.controllers, timeout or self.timeout, as_json or self.as_json)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """The controllers: named, or from the environment, or the kv-node of this machine."""
+        named = self.controllers or (os.environ.get(CONTROLLERS_VARIABLE) or NODE_ENDPOINT,)
+        return [checked(endpoint) for text in named for endpoint in split_list(text)]
+
+    @property
+    def seconds(self) -> float:
+        """The timeout of each call."""
+        return self.timeout or CALL_TIMEOUT_SECONDS
+
+
+def reaching(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that takes a Reach first."""
+
+    @_reach_options
+    @click.pass_obj
+    @wraps(function)
+    def command(
+        outer: Reach, /, *, controllers: tuple[str, ...], timeout: float | None, as_json: bool, **arguments: Any
+    ) -> Any:
+        return function(outer.over(controllers, timeout, as_json), **arguments)
+
+    return command
+
+
+def _reach_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Answer in JSON."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(0, min_open=True),
+            metavar="SECONDS",
+            help=f"Give up after this long (default {CALL_TIMEOUT_SECONDS:g}).",
+        ),
+        click.option(
+            "-c",
+            "--controller",
+            "controllers",
+            multiple=True,
+            metavar="EP",
+            help=f"Client endpoint of a controller; repeat it, or set {CONTROLLERS_VARIABLE} (comma-separated).",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="twisted-kv")
+@_reach_options
+@click.pass_context
+def cli(ctx: click.Context, controllers: tuple[str, ...], timeout: float | None, as_json: bool) -> None:
+    """A sharded, replicated, linearizable key/value store.
+
+    \b
+    twistd -n kv-node --data DIR          a whole store in one process
+    twisted-kv put greeting hello         talk to it
+    twisted-kv demo                       a real cluster and a guided tour
+
+    Exit status: 0 done, 1 a definite no, 2 the line could not be parsed, 3 the outcome is unknown,
+    4 unavailable or overloaded.
+    """
+    ctx.obj = Reach(controllers, timeout, as_json)
+
+
+# ── data ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cli.command()
+@click.argument("key")
+@click.option("--exists", is_flag=True, help="Exit with 1 if the key is absent.")
+@reaching
+def get(reach: Reach, key: str, exists: bool) -> int:
+    """Print the value of KEY.
+
+    An absent key prints an empty line. Text ends with a newline, bytes come raw and without.
+
+    \b
+    twisted-kv get greeting
+    twisted-kv get picture > picture.png
+    """
+
+    async def work(clerk: Any) -> int:
+        value = await clerk.get(key, None, timeout=reach.seconds)
+        if reach.as_json:
+            render.write_json({"key": key, "exists": value is not None, **render.json_value(value)})
+        elif value is not None or not exists:
+            render.write_value("" if value is None else value)
+        return Status.NO if exists and value is None else Status.DONE
+
+    return with_clerk(reach, work)
+
+
+def writes(name: str, method: str, help_text: str) -> None:
+    """Add a command that writes KEY VALUE."""
+
+    @cli.command(name, help=help_text)
+    @click.argument("key")
+    @click.argument("value")
+    @reaching
+    def write(reach: Reach, key: str, value: str) -> int:
+        async def work(clerk: Any) -> int:
+            answer = await getattr(clerk, method)(key, value_of(value), timeout=reach.seconds)
+            if reach.as_json:
+                render.write_json({"key": key, **({} if answer is None else render.json_value(answer))})
+            elif answer is not None:
+                render.write_value(answer)
+            return Status.DONE
+
+        return with_clerk(reach, work)
+
+
+_FROM_STDIN = "VALUE - reads standard input as it is: text if it is UTF-8, else bytes."
+_EXAMPLE = "\b\ntwisted-kv"
+writes("put", "put", f"Store VALUE under KEY.\n\n{_FROM_STDIN}\n\n{_EXAMPLE} put picture - < picture.png")
+writes("append", "append", f"Add VALUE to the end of what KEY holds.\n\n{_FROM_STDIN}\n\n{_EXAMPLE} append log more")
+writes(
+    "puthash",
+    "put_hash",
+    "Store the hash of what KEY holds and VALUE, and print what it held.\n\n"
+    f"{_FROM_STDIN}\n\n{_EXAMPLE} puthash chain next",
+)
+
+
+@cli.command()
+@click.argument("key")
+@reaching
+def delete(reach: Reach, key: str) -> int:
+    """Remove KEY; exit with 1 if it was not there.
+
+    \b
+    twisted-kv delete greeting
+    """
+
+    async def work(clerk: Any) -> int:
+        deleted = await clerk.delete(key, timeout=reach.seconds)
+        if reach.as_json:
+            render.write_json({"key": key, "deleted": deleted})
+        elif not deleted:
+            complain(f"{key!r} was not there")
+        return Status.DONE if deleted else Status.NO
+
+    return with_clerk(reach, work)
+
+
+@cli.command("load")
+@click.argument("file", type=click.File("rb"))
+@reaching
+def load_command(reach: Reach, file: IO[bytes]) -> int:
+    """Put the keys of a file of JSON lines; - reads standard input.
+
+    A line is {"key": ..., "value": ...}, or "value_base64" for bytes.
+
+    \b
+    twisted-kv load backup.jsonl
+    """
+
+    async def work(clerk: Any) -> int:
+        with render.progress("loading", None) as told:
+            count = await load.load(clerk, file, reach.seconds, told)
+        if reach.as_json:
+            render.write_json({"loaded": count})
+        return Status.DONE
+
+    return with_clerk(reach, work)
+
+
+@cli.command("dump")
+@click.argument("file", type=click.File("w", encoding="utf-8"), default="-")
+@reaching
+def dump_command(reach: Reach, file: IO[str]) -> int:
+    """Write every key and its value as JSON lines; what load reads.
+
+    Shard by shard: each is read as it stands, all of them are not of one moment.
+
+    \b
+    twisted-kv dump backup.jsonl
+    """
+
+    async def work(clerk: Any) -> int:
+        configuration = await clerk.configuration(timeout=reach.seconds)
+        with render.progress("dumping shards", len(configuration.shards)) as told:
+            await load.dump(clerk, configuration, file.write, reach.seconds, told)
+        file.flush()
+        return Status.DONE
+
+    return with_clerk(reach, work)
+
+
+# ── groups ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cli.command()
+@click.argument("groups", nargs=-1, required=True, metavar="GID=EP,EP,EP ...")
+@click.option("--unchecked", is_flag=True, help="Do not ask the servers for their gid first.")
+@reaching
+def join(reach: Reach, groups: tuple[str, ...], unchecked: bool) -> int:
+    """Give groups their part of the shards; several groups make one configuration.
+
+    Without a majority of a group's servers that answers as this group, nothing is changed.
+
+    \b
+    twisted-kv join 100=tcp:127.0.0.1:7101,tcp:127.0.0.1:7102,tcp:127.0.0.1:7103
+    """
+    wanted = dict(group_of(text) for text in groups)
+
+    async def work(reactor: Any, admin: Any) -> Any:
+        identities = {}
+        if not unchecked:
+            for gid, endpoints in wanted.items():
+                identities[gid] = await asking.group_identity(admin, reactor, gid, endpoints, reach.seconds)
+        return await admin.join(wanted, identities=identities, timeout=reach.seconds)
+
+    return with_admin(reach, work)
+
+
+@cli.command()
+@click.argument("gids", nargs=-1, required=True, type=int, metavar="GID ...")
+@reaching
+def leave(reach: Reach, gids: tuple[int, ...]) -> int:
+    """Take groups out; their shards go to those that stay.
+
+    Their servers may be shut down as soon as status shows that they hold nothing more.
+
+    \b
+    twisted-kv leave 100
+    """
+    return with_admin(reach, lambda _, admin: admin.leave(list(gids), timeout=reach.seconds))
+
+
+@cli.command()
+@click.argument("shard", type=int)
+@click.argument("gid", type=int)
+@reaching
+def move(reach: Reach, shard: int, gid: int) -> int:
+    """Give one SHARD to group GID; nothing else moves.
+
+    \b
+    twisted-kv move 3 100
+    """
+    return with_admin(reach, lambda _, admin: admin.move(shard, gid, timeout=reach.seconds))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("num", type=int, default=-1)
+@reaching
+def query(reach: Reach, num: int) -> int:
+    """Print configuration NUM, or the newest.
+
+    \b
+    twisted-kv query
+    twisted-kv query 1 --json
+    """
+    return with_admin(reach, lambda _, admin: admin.query(num, timeout=reach.seconds))
+
+
+@cli.command()
+@click.argument("group", metavar="GID=EP,EP,EP")
+@reaching
+def readdress(reach: Reach, group: str) -> int:
+    """Say where the servers of a known group are now; nothing moves.
+
+    \b
+    twisted-kv readdress 100=tcp:10.0.0.1:7101,tcp:10.0.0.2:7101,tcp:10.0.0.3:7101
+    """
+    gid, endpoints = group_of(group)
+    return with_admin(reach, lambda _, admin: admin.readdress(gid, endpoints, timeout=reach.seconds))
+
+
+@cli.command()
+@reaching
+def status(reach: Reach) -> int:
+    """Show every controller and group member, and what could not be reached; needs no quorum.
+
+    \b
+    twisted-kv status
+    twisted-kv status --json
+    """
+    endpoints = reach.endpoints
+
+    async def work(reactor: Any) -> int:
+        network = PBNetwork(reactor)
+        try:
+            report = await asking.cluster_status(network, reactor, endpoints, reach.seconds)
+        finally:
+            await network.close()
+        render.write_status(report, reach.as_json)
+        return Status.DONE if report["controller"] else Status.UNAVAILABLE
+
+    return run(work)
+
+
+# ── trying it out, looking inside ──────────────────────────────────────────────────────────────────
+
+
+@cli.command()
+@click.option("--keep", is_flag=True, help="Leave the cluster up afterwards, until Ctrl-C.")
+def demo(keep: bool) -> int:
+    """A real cluster on this machine, and a guided tour of what it promises.
+
+    Three controllers and two groups of three, each its own twistd process: loads text, kills a leader, moves shards
+    while writing, and reads everything back.
+
+    \b
+    twisted-kv demo
+    twisted-kv demo --keep
+    """
+
+    async def work(reactor: Any) -> int:
+        await tour.demo(
+            reactor,
+            partial(Clerk, reactor=reactor),
+            partial(ControllerClerk, reactor=reactor),
+            render.write_line,
+            render.progress,
+            keep,
+        )
+        return Status.DONE
+
+    return run(work)
+
+
+@cli.command()
+@click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How many, from 1 on.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--seed", type=int, help="This one alone.")
+@click.option("--plan", default="mixed", show_default=True, metavar="NAME")
+@click.option("--trace", is_flag=True, help="Tell every event of a single seed.")
+def simulate(seeds: int, jobs: int, seed: int | None, plan: str, trace: bool) -> int:
+    """Search for violations in a simulated world, seed by seed.
+
+    A failure prints its seed and the command that replays it; the exit status is then 1.
+
+    \b
+    twisted-kv simulate --seeds 100 --jobs 2
+    twisted-kv simulate --seed 7 --trace
+    """
+    # Imported here: no other command needs the simulator.
+    from twisted_kv.simulation.nemesis import PLANS
+    from twisted_kv.simulation.run import main as simulation
+
+    if plan not in PLANS:
+        raise click.BadParameter(f"{plan!r} is none of {', '.join(PLANS)}", param_hint="--plan")
+    return simulation(seeds, jobs, seed, plan, trace, render.write_line)
+
+
+@cli.command("bench")
+@click.option("--clients", type=click.IntRange(1), default=64, show_default=True, help="Operations in flight.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True)
+@click.option("--mix", default="50/50", show_default=True, metavar="GETS/PUTS")
+@click.option("--value-bytes", type=click.IntRange(0), default=256, show_default=True)
+@click.option(
+    "--connections", type=click.IntRange(1), default=1, show_default=True, help="Clerks to share the clients."
+)
+@reaching
+def bench_command(reach: Reach, clients: int, seconds: float, mix: str, value_bytes: int, connections: int) -> int:
+    """Measure a running cluster: every client asks, waits, asks again.
+
+    \b
+    twisted-kv bench --clients 64 --seconds 10 --mix 90/10
+    """
+    try:
+        asked = bench.Load(clients, seconds, bench.get_share(mix), value_bytes)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--mix") from None
+    endpoints = reach.endpoints
+
+    async def work(reactor: Any) -> int:
+        clerks = [Clerk(endpoints, reactor) for _ in range(connections)]
+        try:
+            found = await bench.bench(clerks, asked, time.perf_counter, random.Random())
+        finally:
+            for clerk in clerks:
+                await clerk.close()
+        render.write_measured(found.as_json(), reach.as_json)
+        return Status.DONE
+
+    return run(work)
+
+
+@cli.command("inspect")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("table", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def inspect_command(directory: Path, table: str | None, as_json: bool) -> int:
+    """Look into the directory of a replica, also of one that runs; changes nothing.
+
+    With TABLE, the rows of a table or view as JSON lines.
+
+    \b
+    twisted-kv inspect /var/lib/kv/group-1
+    twisted-kv inspect /var/lib/kv/group-1 log
+    """
+
+    async def work(_: Any) -> int:
+        for replica in inspect.replicas(directory):
+            if table is None:
+                render.write_inspected(inspect.inspected(replica), as_json)
+            else:
+                for row in inspect.rows(replica, table):
+                    render.write_json(row)
+        return Status.DONE
+
+    return run(work)
+
+
+# ── what the commands share ────────────────────────────────────────────────────────────────────────
+
+
+def with_clerk(reach: Reach, work: Callable[[Any], Awaitable[int]]) -> int:
+    """Run a command with a Clerk, and close it."""
+    endpoints = reach.endpoints
+
+    async def command(reactor: Any) -> int:
+        clerk = Clerk(endpoints, reactor)
+        try:
+            return await work(clerk)
+        finally:
+            await clerk.close()
+
+    return run(command)
+
+
+def with_admin(reach: Reach, work: Callable[[Any, Any], Awaitable[Any]]) -> int:
+    """Run a command with a ControllerClerk, close it, and show the configuration that came of it."""
+    endpoints = reach.endpoints
+
+    async def command(reactor: Any) -> int:
+        admin = ControllerClerk(endpoints, reactor)
+        try:
+            render.write_configuration(await work(reactor, admin), reach.as_json)
+        finally:
+            await admin.close()
+        return Status.DONE
+
+    return run(command)
+
+
+def value_of(argument: str) -> str | bytes:
+    """The value that a VALUE argument means: itself, or standard input for ``-``; bytes where it is not UTF-8."""
+    raw = sys.stdin.buffer.read() if argument == "-" else os.fsencode(argument)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def group_of(argument: str) -> tuple[int, list[str]]:
+    """Gid and endpoints of ``GID=EP,EP``; whether there is such a gid is for the controller to say."""
+    gid, equals, endpoints = argument.partition("=")
+    try:
+        number = int(gid)
+    except ValueError:
+        number = 0
+        equals = ""
+    if not equals:
+        raise click.BadParameter(f"{argument!r} is not GID=EP,EP,EP", param_hint="GID=EP,EP,EP")
+    return number, [checked(endpoint) for endpoint in split_list(endpoints)]
+
+
+def checked(endpoint: str) -> str:
+    """A client endpoint that Twisted can read."""
+    try:
+        check_endpoint(endpoint)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="endpoint") from None
+    return endpoint

@@ -1,0 +1,199 @@
+"""What must hold at every moment, seen where it happens: between each core and its corridor, and at each apply.
+
+Election safety, state machine safety and durable votes (Raft Figure 3 and §5.2), one group per shard, equal state at
+equal index (hazard 20), exactly once. Each finding is a line in ``wrong``. It watches through wrappers around the
+production core and machine, which change nothing; what clients saw is judged elsewhere (linearizability).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from twisted_kv.consensus.types import Entry, HardState, Ready, Restored, Role, SnapshotInstalled, Ticket
+from twisted_kv.interfaces import IConsensus
+from twisted_kv.simulation.history import Call, History
+
+DIGEST_EVERY: Final = 16
+WRONG_MAX: Final = 20
+_SERVED: Final = ("serving", "handing")
+
+Place = tuple[int, int]
+"""Index of an entry, and position of a command in it."""
+
+
+class Watch:
+    """Watches every replica of a cluster, over all its boots.
+
+    Attributes:
+        wrong: what was found, in words; at most WRONG_MAX lines.
+        elected: called when a leader is seen for the first time.
+    """
+
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+        self.elected: Callable[[], None] = lambda: None
+        self._leaders: dict[tuple[int, int], str] = {}
+        self._committed: dict[tuple[int, int], tuple[int, int]] = {}
+        self._durable: dict[str, HardState] = {}
+        self._digests: dict[tuple[int, Place], tuple[int, str]] = {}
+        self._served: dict[int, tuple[Place, frozenset[int]]] = {}
+
+    def report(self, line: str) -> None:
+        """Something is wrong."""
+        if len(self.wrong) < WRONG_MAX:
+            self.wrong.append(line)
+
+    def booted(self, name: str, restored: Restored) -> None:
+        """A replica starts on what its disk gave back: no term or vote is ever forgotten (hazards 1 and 2)."""
+        durable, found = self._durable.get(name, HardState()), restored.hard_state
+        if found.term < durable.term or (found.term == durable.term and durable.vote not in (0, found.vote)):
+            self.report(f"{name} had saved {durable} and came back with {found}")
+
+    def forgotten(self, name: str) -> None:
+        """The directory of this replica was wiped on purpose."""
+        self._durable.pop(name, None)
+
+    def saved(self, name: str, hard_state: HardState) -> None:
+        """A Ready was carried out, so this is durable."""
+        self._durable[name] = hard_state
+
+    def led(self, gid: int, term: int, name: str) -> None:
+        """At most one leader per term (§5.2)."""
+        other = self._leaders.get((gid, term))
+        if not other:
+            self._leaders[gid, term] = name
+            self.elected()
+        elif other != name:
+            self.report(f"group {gid} has two leaders in term {term}: {other} and {name}")
+
+    def committed(self, gid: int, entry: Entry, name: str) -> None:
+        """If a replica has applied an entry at an index, no other ever applies another one there (§5.4.3)."""
+        seen = (entry.term, zlib.crc32(b"\0".join(entry.commands)))
+        known = self._committed.setdefault((gid, entry.index), seen)
+        if known != seen:
+            self.report(f"group {gid} has two entries at {entry.index}: terms {known[0]} and {seen[0]} ({name})")
+
+    def applied(self, gid: int, place: Place, machine: Any, name: str) -> None:
+        """A machine stands behind this command; the same state everywhere, and no shard in two groups."""
+        if place[0] % DIGEST_EVERY == 0:
+            digest = machine.digest()
+            known, whose = self._digests.setdefault((gid, place), (digest, name))
+            if known != digest:
+                self.report(f"{name} and {whose} differ at {place}")
+        latest, before = self._served.get(gid, ((0, 0), frozenset()))
+        if gid and place > latest:
+            serving = frozenset(line["shard"] for line in machine.shards_status() if line["phase"] in _SERVED)
+            self._served[gid] = (place, serving)
+            if serving != before:
+                self._one_group_per_shard(gid, serving)
+
+    def _one_group_per_shard(self, gid: int, serving: frozenset[int]) -> None:
+        for other, (_, theirs) in self._served.items():
+            if other != gid and serving & theirs:
+                self.report(f"shards {sorted(serving & theirs)} are served by groups {other} and {gid}")
+
+
+class WatchedCore:
+    """An IConsensus that tells a Watch what goes through it."""
+
+    def __init__(self, core: IConsensus, watch: Watch, gid: int, name: str, restored: Restored, applied: int) -> None:
+        self._core = core
+        self._watch = watch
+        self._gid = gid
+        self._name = name
+        self._applied = applied
+        watch.booted(name, restored)
+
+    def tick(self) -> None:
+        self._core.tick()
+
+    def step(self, message: Any) -> None:
+        if isinstance(message, SnapshotInstalled):
+            self._applied = max(self._applied, message.index)
+        self._core.step(message)
+
+    def propose(self, command: bytes) -> Ticket:
+        return self._core.propose(command)
+
+    def read(self, token: int) -> None:
+        self._core.read(token)
+
+    def ready(self) -> Ready | None:
+        ready = self._core.ready()
+        if ready is not None:
+            if ready.standing is not None and ready.standing.role is Role.LEADER:
+                self._watch.led(self._gid, ready.standing.term, self._name)
+            for entry in ready.committed:
+                self._commit(entry)
+        return ready
+
+    def advance(self, ready: Ready) -> None:
+        if ready.hard_state is not None:
+            self._watch.saved(self._name, ready.hard_state)
+        self._core.advance(ready)
+
+    def compact(self, index: int) -> None:
+        self._core.compact(index)
+
+    def status(self) -> Any:
+        return self._core.status()
+
+    def _commit(self, entry: Entry) -> None:
+        if entry.index != self._applied + 1:
+            self._watch.report(f"{self._name} commits {entry.index} after {self._applied}")
+        self._applied = entry.index
+        self._watch.committed(self._gid, entry, self._name)
+
+
+class WatchedMachine:
+    """A machine that tells a Watch where it stands after each command; all else is the machine's own."""
+
+    def __init__(self, machine: Any, watch: Watch, gid: int, name: str) -> None:
+        self._machine = machine
+        self._watch = watch
+        self._gid = gid
+        self._name = name
+        self._place = (0, 0)
+
+    def apply(self, index: int, command: bytes) -> Any:
+        reply = self._machine.apply(index, command)
+        self._place = (index, self._place[1] + 1 if self._place[0] == index else 0)
+        self._watch.applied(self._gid, self._place, self._machine, self._name)
+        return reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._machine, name)
+
+
+def exactly_once(history: History, final: Mapping[str, str | None]) -> list[str]:
+    """What is wrong with the last values of keys to which clients only appended (scenarios §2.2).
+
+    Every acknowledged token stands there once, every other one at most once, and the acknowledged ones of a client in
+    the order of its calls.
+
+    The history's checker sees this too; here it is told in words.
+    """
+    return [
+        line
+        for key, calls in sorted(history.by_key().items())
+        if key in final and all(call.verb in ("append", "get") for call in calls)
+        for line in _tokens_wrong(key, [call for call in calls if call.verb == "append"], final[key] or "")
+    ]
+
+
+def _tokens_wrong(key: str, appends: list[Call], value: str) -> list[str]:
+    wrong = []
+    places: dict[str, int] = {}
+    for call in appends:
+        token = call.argument or ""
+        count = value.count(token)
+        if count > 1 or (call.known and count == 0):
+            wrong.append(f"{key}: {token} of {call.client} stands {count} times, known: {call.known}")
+        elif call.known:
+            place = value.index(token)
+            if place < places.get(call.client, -1):
+                wrong.append(f"{key}: {token} of {call.client} stands before an earlier one")
+            places[call.client] = place
+    return wrong

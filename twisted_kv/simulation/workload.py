@@ -1,0 +1,282 @@
+"""Clients that call, one call after the other, and write down what they were told.
+
+Two kinds, as in the public labs (scenarios §2.2): an Owner appends unique tokens to a key of its own and knows what a
+read must give; a Rambler picks shared keys and any verb, and only the history can judge it. An Administrator changes
+the configuration under both. Every call ends in exactly one entry of the history: succeeded, failed for certain, or
+unknown. They know Clerks by their calls, and nothing of servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from twisted_kv.errors import KVError
+from twisted_kv.simulation.history import Call, History, Verb
+from twisted_kv.simulation.world import between, one_of, weighted
+
+CALLS_PER_KEY_MAX: Final = 300
+UNKNOWN_PER_KEY_MAX: Final = 4
+"""A key is given up after so many calls, or so many of unknown outcome: what the checker has to try grows with them."""
+
+LAB_MIX: Final[Mapping[Verb, float]] = {"append": 0.5, "put": 0.05, "get": 0.45}
+FULL_MIX: Final[Mapping[Verb, float]] = {"append": 0.35, "put": 0.1, "get": 0.4, "delete": 0.05, "put_hash": 0.1}
+
+
+class IClerk(Protocol):
+    """The calls of a Clerk (contract §3). Each fires with the result or fails with a KVError."""
+
+    def put(self, key: str, value: str, *, timeout: float) -> Deferred[None]: ...
+    def append(self, key: str, value: str, *, timeout: float) -> Deferred[None]: ...
+    def get(self, key: str, default: Any = "", *, timeout: float) -> Deferred[Any]: ...
+    def delete(self, key: str, *, timeout: float) -> Deferred[bool]: ...
+    def put_hash(self, key: str, value: str, *, timeout: float) -> Deferred[Any]: ...
+
+
+class IAdministrator(Protocol):
+    """The calls of a ControllerClerk (contract §3)."""
+
+    def join(self, groups: Mapping[int, Sequence[str]], *, timeout: float) -> Deferred[Any]: ...
+    def leave(self, gids: Iterable[int], *, timeout: float) -> Deferred[Any]: ...
+    def move(self, shard: int, gid: int, *, timeout: float) -> Deferred[Any]: ...
+    def query(self, num: int = -1, *, timeout: float) -> Deferred[Any]: ...
+
+
+class Client:
+    """One closed loop: call, write down, pause, again, until stopped. Subclasses choose what to call.
+
+    Args:
+        pause_seconds: (least, most) time between two calls.
+        timeout: seconds that a call may take.
+
+    Attributes:
+        wrong: what it was told that cannot be, in words, besides what the history will show.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        clerk: IClerk,
+        history: History,
+        clock: IReactorTime,
+        random: Random,
+        pause_seconds: tuple[float, float] = (0.0, 0.05),
+        timeout: float = 10.0,
+    ) -> None:
+        self.name = name
+        self._clerk = clerk
+        self._history = history
+        self._clock = clock
+        self._random = random
+        self._pause_seconds = pause_seconds
+        self._timeout = timeout
+        self._tokens = 0
+        self._stopping = False
+        self.idle = True
+        self.wrong: list[str] = []
+
+    def start(self) -> None:
+        """Begin to call."""
+        self.idle = False
+        ensureDeferred(self._live()).addErrback(lambda failure: self.wrong.append(failure.getTraceback()))
+
+    def stop(self) -> None:
+        """Make no further call; ``idle`` once the present one has come back."""
+        self._stopping = True
+
+    def choose(self) -> tuple[Verb, str, str | None]:
+        """The next call: verb, key, argument."""
+        raise NotImplementedError
+
+    def succeeded(self, call: Call) -> None:
+        """The outcome of a call is known: it took effect."""
+
+    def unsettled(self, call: Call) -> None:
+        """The outcome of a call is unknown."""
+
+    def token(self) -> str:
+        """Text that nobody has written before and that cannot arise where others meet."""
+        self._tokens += 1
+        return f"<{self.name}.{self._tokens}>"
+
+    async def _live(self) -> None:
+        while not self._stopping:
+            await self._call(*self.choose())
+            await deferLater(self._clock, between(self._random, *self._pause_seconds))
+        self.idle = True
+
+    async def _call(self, verb: Verb, key: str, argument: str | None) -> None:
+        call = self._history.begin(self.name, verb, key, argument, self._clock.seconds())
+        try:
+            result = await self._asked(verb, key, argument or "")
+        except KVError as error:
+            if error.definite or verb == "get":
+                self._history.failed(call)
+            else:
+                self._history.unknown(call)
+                self.unsettled(call)
+        else:
+            self._history.succeeded(call, result)
+            self.succeeded(call)
+
+    def _asked(self, verb: Verb, key: str, argument: str) -> Deferred[Any]:
+        match verb:
+            case "get":
+                return self._clerk.get(key, None, timeout=self._timeout)
+            case "put":
+                return self._clerk.put(key, argument, timeout=self._timeout)
+            case "append":
+                return self._clerk.append(key, argument, timeout=self._timeout)
+            case "delete":
+                return self._clerk.delete(key, timeout=self._timeout)
+            case "put_hash":
+                return self._clerk.put_hash(key, argument, timeout=self._timeout)
+
+
+class Owner(Client):
+    """Appends to, and reads, a key that nobody else writes; what a read gives is known beforehand.
+
+    After a call of unknown outcome nothing is known of that key any more: another one is taken.
+    """
+
+    _generation = 0
+    _calls = 0
+    _value: str | None = None
+
+    def choose(self) -> tuple[Verb, str, str | None]:
+        if self._calls == CALLS_PER_KEY_MAX:
+            self._take_another_key()
+        self._calls += 1
+        key = f"{self.name}/{self._generation}"
+        if self._random.random() < 0.5:
+            return "append", key, self.token()
+        return "get", key, None
+
+    def succeeded(self, call: Call) -> None:
+        if call.verb == "append":
+            self._value = (self._value or "") + (call.argument or "")
+        elif call.result != self._value:
+            self.wrong.append(f"{self.name} read {call.result!r} of {call.key} and had written {self._value!r}")
+
+    def unsettled(self, call: Call) -> None:
+        self._take_another_key()
+
+    def _take_another_key(self) -> None:
+        self._generation += 1
+        self._calls, self._value = 0, None
+
+
+class SharedKeys:
+    """Keys that many clients use, each replaced by a fresh one in time."""
+
+    def __init__(self, count: int) -> None:
+        self._keys = [_SharedKey(place, 0) for place in range(count)]
+
+    def pick(self, random: Random) -> str:
+        """One of them."""
+        place = one_of(random, range(len(self._keys)))
+        key = self._keys[place]
+        if key.calls >= CALLS_PER_KEY_MAX or key.unknown >= UNKNOWN_PER_KEY_MAX:
+            key = self._keys[place] = _SharedKey(place, key.generation + 1)
+        key.calls += 1
+        return key.name
+
+    def unsettled(self, name: str) -> None:
+        """A call on it has an unknown outcome."""
+        for key in self._keys:
+            key.unknown += key.name == name
+
+
+class _SharedKey:
+    def __init__(self, place: int, generation: int) -> None:
+        self.generation = generation
+        self.name = f"key{place}/{generation}"
+        self.calls = 0
+        self.unknown = 0
+
+
+class Rambler(Client):
+    """Calls anything on any shared key."""
+
+    def __init__(self, *arguments: Any, keys: SharedKeys, mix: Mapping[Verb, float] = LAB_MIX, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._keys = keys
+        self._mix = mix
+
+    def choose(self) -> tuple[Verb, str, str | None]:
+        key = self._keys.pick(self._random)
+        verb = weighted(self._random, self._mix)
+        return verb, key, None if verb in ("get", "delete") else self.token()
+
+    def unsettled(self, call: Call) -> None:
+        self._keys.unsettled(call.key)
+
+
+class Administrator:
+    """Joins, leaves and moves, one change after the other; now and then all groups leave.
+
+    Args:
+        groups: gid → endpoints of every group there is, listed or not.
+        shards: how many there are.
+    """
+
+    def __init__(
+        self,
+        clerk: IAdministrator,
+        groups: Mapping[int, Sequence[str]],
+        shards: int,
+        clock: IReactorTime,
+        random: Random,
+        pause_seconds: tuple[float, float],
+        timeout: float = 10.0,
+    ) -> None:
+        self._clerk = clerk
+        self._groups = groups
+        self._shards = shards
+        self._clock = clock
+        self._random = random
+        self._pause_seconds = pause_seconds
+        self._timeout = timeout
+        self._stopping = False
+        self.idle = True
+        self.changes = 0
+        self.wrong: list[str] = []
+
+    def start(self) -> None:
+        """Begin to change."""
+        self.idle = False
+        ensureDeferred(self._live()).addErrback(lambda failure: self.wrong.append(failure.getTraceback()))
+
+    def stop(self) -> None:
+        """Make no further change; ``idle`` once the present one has come back."""
+        self._stopping = True
+
+    async def _live(self) -> None:
+        while not self._stopping:
+            await deferLater(self._clock, between(self._random, *self._pause_seconds))
+            try:
+                await self._change()
+                self.changes += 1
+            except KVError:
+                continue  # the next change begins with a query: what became of this one is found out there
+        self.idle = True
+
+    async def _change(self) -> None:
+        newest = await self._clerk.query(-1, timeout=self._timeout)
+        listed = sorted(newest.groups)
+        others = [gid for gid in sorted(self._groups) if gid not in listed]
+        drawn = self._random.random()
+        if others and (not listed or drawn < 0.4):
+            some = [gid for gid in others if self._random.random() < 0.5] or [one_of(self._random, others)]
+            await self._clerk.join({gid: self._groups[gid] for gid in some}, timeout=self._timeout)
+        elif drawn < 0.75:
+            away = [gid for gid in listed if self._random.random() < 0.4] or [one_of(self._random, listed)]
+            await self._clerk.leave(away, timeout=self._timeout)
+        else:
+            shard = one_of(self._random, range(self._shards))
+            await self._clerk.move(shard, one_of(self._random, listed), timeout=self._timeout)
