@@ -1,0 +1,70 @@
+"""Rows of a checkpoint are served in chunks from one moment, for a bounded time, to members of the same group."""
+
+import pytest
+from replica_stage import InlineDisk
+from twisted.internet.task import Clock
+
+from twisted_kv.machines.rows import Row
+from twisted_kv.replica.snapshots import SNAPSHOT_SECONDS_MAX, SNAPSHOTS_MAX, Snapshots
+from twisted_kv.storage.directory import open_directory
+from twisted_kv.transport.wire import ROWS_ANSWER, ROWS_REQUEST, RowsRequest
+
+ROWS = [Row(0, 1, "key", f"k{place:03}", "v" * 100) for place in range(50)]
+
+
+@pytest.fixture
+def scene(tmp_path):
+    directory = open_directory(str(tmp_path / "d"), synchronous="OFF", ballast_bytes=0)
+    write(directory, ROWS, 9)
+    clock = Clock()
+    snapshots = Snapshots(7, directory.data, InlineDisk(), clock)
+    yield snapshots, directory, clock
+    snapshots.stop()
+    directory.close()
+    assert clock.getDelayedCalls() == []
+
+
+def write(directory, rows, index):
+    checkpoint = directory.data.checkpoint()
+    checkpoint.write(rows)
+    checkpoint.commit(index, 2)
+
+
+def ask(snapshots, number=0, after=None, gid=7):
+    body = ROWS_REQUEST.encode(RowsRequest(gid, number, after, 1000))
+    return ROWS_ANSWER.decode(snapshots.answer(body).result)
+
+
+def test_chunks_are_of_one_moment_while_writes_go_on(scene):
+    """Hazard 31: a second checkpoint during the transfer does not show in it."""
+    snapshots, directory, _ = scene
+    answer = ask(snapshots)
+    got = list(answer.rows)
+    write(directory, [Row(0, 1, "key", "k049", "changed"), Row(0, 1, "key", "new", "x")], 10)
+    while not answer.last:
+        answer = ask(snapshots, answer.snapshot, got[-1].key)
+        assert (answer.index, answer.term) == (9, 2)
+        got += answer.rows
+    assert got == ROWS
+
+
+def test_expired_snapshot_says_so(scene):
+    snapshots, _, clock = scene
+    answer = ask(snapshots)
+    clock.advance(SNAPSHOT_SECONDS_MAX + 1)
+    assert ask(snapshots, answer.snapshot, answer.rows[-1].key).snapshot == 0
+
+
+def test_another_group_and_nonsense_get_nothing(scene):
+    snapshots, _, _ = scene
+    assert ask(snapshots, gid=8).snapshot == 0
+    assert ROWS_ANSWER.decode(snapshots.answer(b"nonsense").result).snapshot == 0
+
+
+def test_readers_are_bounded(scene):
+    """The oldest gives way."""
+    snapshots, _, _ = scene
+    first = ask(snapshots)
+    for _ in range(SNAPSHOTS_MAX):
+        ask(snapshots)
+    assert ask(snapshots, first.snapshot, first.rows[-1].key).snapshot == 0
