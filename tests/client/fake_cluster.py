@@ -315,7 +315,8 @@ class FakeNetwork:
         clock, faults = self.cluster.clock, self.cluster.faults
         fault = faults.pop(0) if faults else self.cluster.nemesis()
         answer: Deferred[bytes] = Deferred(lambda _: timer.cancel())
-        timer = clock.callLater(timeout, answer.errback, LostAnswer("timeout"))
+        overdue = NotSent if fault is undialled else LostAnswer
+        timer = clock.callLater(timeout, answer.errback, overdue("timeout"))
         if endpoint in self.cut:
             wrong = self.cut[endpoint]
             fault = silent if wrong is None else lambda *_: wrong("cut")
@@ -345,6 +346,11 @@ def fine(cluster: FakeCluster, endpoint: str, verb: str, body: bytes) -> Any:
 def refused(cluster: FakeCluster, endpoint: str, verb: str, body: bytes) -> Any:
     """Nobody listens."""
     return NotSent("refused")
+
+
+def undialled(cluster: FakeCluster, endpoint: str, verb: str, body: bytes) -> Any:
+    """No connection can be made until the time is up."""
+    return None
 
 
 def dropped(cluster: FakeCluster, endpoint: str, verb: str, body: bytes) -> Any:

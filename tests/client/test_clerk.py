@@ -314,6 +314,7 @@ def test_a_call_cancelled_before_it_left_is_never_sent(cluster):
     ("fault", "error"),
     [
         (fake.refused, Unavailable),
+        (fake.undialled, Unavailable),
         (fake.not_leading, Unavailable),
         (fake.dropped, OutcomeUnknown),
         (fake.silent, OutcomeUnknown),
@@ -357,6 +358,23 @@ def test_what_was_reported_as_not_done_is_never_sent_again(cluster):
     cluster.faults = []
     cluster.result(waiting)
     assert (cluster.times_executed("too late"), cluster.times_executed("in time")) == (0, 1)
+
+
+def test_the_last_attempt_has_its_say_before_the_deadline(cluster):
+    """Contract §6: servers that cannot be dialled have done nothing, also for calls whose deadlines differ."""
+    clerk = warm(cluster)
+    cluster.nemesis = lambda: fake.undialled
+    puts = [clerk.put("k", "v", timeout=1.5 + 0.3 * number) for number in range(10)]
+    cluster.run(5)
+    assert [type(failed(put)) for put in puts] == [Unavailable] * 10
+
+
+def test_a_call_without_time_is_not_sent(cluster):
+    clerk = warm(cluster)
+    put = clerk.put("k", "v", timeout=0.005)
+    cluster.run(1)
+    assert isinstance(failed(put), Unavailable)
+    assert cluster.network.calls == []
 
 
 def test_overloaded_says_when_to_come_back(cluster):

@@ -127,6 +127,19 @@ def test_a_lost_connection_is_no_reason_for_more_patience(cluster, seeker):
     assert cluster.network.timeouts == pytest.approx([1.0] * 3, rel=0.01)
 
 
+def test_a_server_that_could_not_be_reached_is_not_waited_for_as_long(cluster, seeker):
+    """Contract §6: a killed leader costs less than 1 s; the network may sit out a pause before it dials again."""
+    attempt(cluster, seeker, fake.refused)
+    for _ in range(2):
+        attempt(cluster, seeker, fake.not_leading)
+    attempt(cluster, seeker, fake.not_leading)
+    assert cluster.network.calls[0] == cluster.network.calls[3]
+    assert cluster.network.timeouts == pytest.approx([1.0, 1.0, 1.0, 0.25], rel=0.01)
+    for _ in range(3):
+        attempt(cluster, seeker, fake.not_leading)
+    assert cluster.network.timeouts[-1] == pytest.approx(1.0, rel=0.01), "it has answered"
+
+
 def test_a_busy_leader_is_waited_for_and_a_busy_stranger_is_passed_by(cluster, seeker):
     attempt(cluster, seeker)
     attempt(cluster, seeker, fake.answering(Busy(1, 0.3)))

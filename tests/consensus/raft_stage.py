@@ -8,9 +8,11 @@ from twisted_kv.consensus.raft.node import RaftNode, RaftSettings
 from twisted_kv.consensus.types import Entry, HardState, Position, Ready, Restored, Role
 
 VOTERS = frozenset({1, 2, 3})
+START = Position()
+BLANK = Restored()
 
 
-def restored(*terms: int, term: int = 0, vote: int = 0, boundary: Position = Position()) -> Restored:
+def restored(*terms: int, term: int = 0, vote: int = 0, boundary: Position = START) -> Restored:
     """A disk with one entry per given term after the boundary; its term is at least the last of them."""
     entries = tuple(Entry(boundary.index + 1 + place, each, (b"x",)) for place, each in enumerate(terms))
     return Restored(HardState(max(term, boundary.term, *terms, 0), vote), boundary, entries)
@@ -23,7 +25,7 @@ class Stage:
         self,
         node: int = 1,
         voters: frozenset[int] = VOTERS,
-        disk: Restored = Restored(),
+        disk: Restored = BLANK,
         settings: RaftSettings | None = None,
         applied: int | None = None,
         seed: int = 1,

@@ -31,6 +31,7 @@ from twisted_kv.consensus.types import (
 )
 
 TICK_MS = 50
+START = Position()
 REQUESTS = (Append, AskPreVote, AskVote, Heartbeat, SnapshotOffer, TimeoutNow)
 
 
@@ -38,7 +39,7 @@ REQUESTS = (Append, AskPreVote, AskVote, Heartbeat, SnapshotOffer, TimeoutNow)
 class Rows:
     """A checkpoint: all commands up to a position."""
 
-    position: Position = Position()
+    position: Position = START
     commands: tuple[bytes, ...] = ()
 
 
@@ -46,10 +47,10 @@ class Rows:
 class Disk:
     """What survives a crash of one host."""
 
-    hard_state: HardState = HardState()
-    boundary: Position = Position()
+    hard_state: HardState = field(default_factory=HardState)
+    boundary: Position = START
     entries: dict[int, Entry] = field(default_factory=dict)
-    rows: Rows = Rows()
+    rows: Rows = field(default_factory=Rows)
 
     def save(self, ready: Ready) -> None:
         if ready.hard_state is not None:

@@ -1,7 +1,8 @@
 """A few hundred short histories under bad weather: Figure 3 after every event, then calm, then progress.
 
-Each seed draws its own knobs (a swarm): group size, loss, duplication, slow disks, partitions of every pattern, crashes,
-wiped disks, short logs. The safety phase checks in World; the liveness phase here (hazard 6 was once seen only there).
+Each seed draws its own knobs (a swarm): group size, loss, duplication, slow disks, partitions of every pattern,
+crashes, wiped disks, short logs. The safety phase checks in World; the liveness phase here (hazard 6 was once seen
+only there).
 """
 
 from random import Random

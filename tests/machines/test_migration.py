@@ -106,6 +106,11 @@ def test_only_the_next_chunk_counts_scenario_28(chunk):
     assert advanced(pulling, Completed(chunk)) is pulling
 
 
+def test_an_empty_chunk_keeps_the_cursor():
+    """Scenario §3.3-28: a chunk without rows counts, and the next one still begins where the rows ended."""
+    assert advanced(EXAMPLES[Pulling], Arrived(2, None)) == Pulling(A, ("ep",), 3, ("key", "k"))
+
+
 def test_what_is_served_and_what_holds_back_hazard_43():
     """Hazard 43 and the house's table: SERVING and HANDING serve; PULLING and HANDING hold back."""
     assert {Serving, Handing} == SERVED

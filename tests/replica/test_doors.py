@@ -181,6 +181,15 @@ def test_scenario_31_misdirected_writes_do_not_grow_the_log(group, corridor):
     assert corridor.submitted == []
 
 
+def test_answers_fit_into_a_body(group, corridor):
+    """What does not fit is left out, never refused; one always fits."""
+    corridor.answer = tuple(Done("v" * (3 << 20)) for _ in range(3))
+    body = READS.encode(Read(("a", "b", "c")))
+    assert len(told(group["kv_read"](body)).outcomes) == 1
+    corridor.answer = (Done("é" * (8 << 20)), Done(None))
+    assert told(group["kv_read"](body)).outcomes == corridor.answer[:1] + (Done(None),)
+
+
 def test_open_needs_a_whole_nonce(group, corridor):
     corridor.answer = (Done(1),)
     assert isinstance(told(group["kv_open"](GROUP_COMMANDS.encode(Open((1,), b"short")))), Rejected)

@@ -393,7 +393,7 @@ def demo(keep: bool) -> int:
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How many, from 1 on.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--seed", type=int, help="This one alone.")
-@click.option("--plan", default="mixed", show_default=True, metavar="NAME")
+@click.option("--plan", default="everything", show_default=True, metavar="NAME")
 @click.option("--trace", is_flag=True, help="Tell every event of a single seed.")
 def simulate(seeds: int, jobs: int, seed: int | None, plan: str, trace: bool) -> int:
     """Search for violations in a simulated world, seed by seed.

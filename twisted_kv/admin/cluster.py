@@ -30,16 +30,19 @@ class Child(ProcessProtocol):
     Attributes:
         name: also of its data directory and its log file.
         endpoint: the client endpoint at which it is dialled.
+        status: how the process ended last: its exit status, or minus the signal; None before.
     """
 
     name: str
     endpoint: str
     arguments: Sequence[str]
     running: bool = False
+    status: int | None = None
     ended: list[Deferred[None]] = field(default_factory=list)
 
     def processEnded(self, reason: Failure) -> None:
         self.running = False
+        self.status = reason.value.exitCode if reason.value.signal is None else -reason.value.signal
         waiting, self.ended = self.ended, []
         for done in waiting:
             done.callback(None)

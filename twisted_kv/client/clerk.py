@@ -161,7 +161,8 @@ class Clerk:
             if self._clock.seconds() + LOOK_AGAIN_SECONDS >= deadline or self._closed:
                 raise Unavailable(f"no group served shard {scan.shard}")
             await self._controllers.sleep(LOOK_AGAIN_SECONDS)
-            await self._newest(deadline)
+            newest = await self._newest(deadline)
+            self._table[scan.shard] = self._road_to(newest.shards[scan.shard])
 
     async def _newest(self, deadline: float) -> Configuration:
         answer, _ = await self._controllers.ask(CTL_QUERY, _NEWEST, deadline, changes=False)
@@ -245,11 +246,13 @@ class Clerk:
         while not self._closed and (self._doubted or any(not call.settled for call in self._set_aside)):
             if not self._behind and not self._doubted:
                 await self._controllers.sleep(LOOK_AGAIN_SECONDS * (0.5 + 0.5 * self._random.random()))
-            self._doubted = False
+            doubted, self._doubted = self._doubted, False
             self._asked_at = self._clock.seconds()
             answer = await self._controllers.attempt(CTL_QUERY, _NEWEST, inf)
             if isinstance(answer, ConfigurationAnswer):
                 self._adopt(answer.configuration)
+                if doubted:
+                    self._forget_detours()
             else:
                 await self._controllers.sleep(self._controllers.pause())
             self._try_again(answer)
@@ -288,6 +291,13 @@ class Clerk:
         for call in queued:
             self.route(call)
 
+    def _forget_detours(self) -> None:
+        """Go where the configuration says, with all that is queued: a group that another one named may be gone."""
+        assert self._configuration is not None
+        self._table = [self._road_to(gid) for gid in self._configuration.shards]
+        for call in [call for road in self._roads.values() for call in road.recall()]:
+            self.route(call)
+
     def _road_to(self, gid: int) -> Road | None:
         """The road to a group that is listed, or was; None if it is not known."""
         assert self._configuration is not None
@@ -315,6 +325,10 @@ class Road:
     def take(self, call: Call) -> None:
         """Queue a call in its lane."""
         (self.reads if call.verb == READ else self.writes).take(call)
+
+    def recall(self) -> list[Call]:
+        """Gives back what is queued."""
+        return self.reads.recall() + self.writes.recall()
 
     def retire(self) -> list[Call]:
         """Send nothing more; gives back what was queued."""

@@ -44,6 +44,10 @@ BATCH_CALLS_MAX: Final = 1024
 BATCH_BYTES: Final = 512 * KIB
 BATCHES_UNDER_WAY_MAX: Final = 6
 FULL_SESSION_SECONDS: Final = 0.1
+LAST_WORD_SECONDS: Final = 0.01
+"""An attempt ends so much before the deadline, for how it ended decides what may be said then."""
+LAST_TRY_SECONDS: Final = 0.05
+"""While the leader is sought, a call that was tried before and has less time than this left is not sent again."""
 _BY_NUMBER: Final = attrgetter("number")
 
 
@@ -105,15 +109,19 @@ class Lane:
         if self._timer is None:
             self._timer = self._clock.callLater(0, self._flush)
 
+    def recall(self) -> list[Call]:
+        """Give back what is queued; what is under way is routed anew if it ends in vain."""
+        queued = [call for call in self._queue if not call.settled]
+        self._queue.clear()
+        return queued
+
     def retire(self) -> list[Call]:
-        """The group is not to be asked any more: give back what is queued; what is under way is routed when it ends."""
+        """The group is not to be asked any more: recall, and send nothing from now on."""
         self._retired = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        queued = [call for call in self._queue if not call.settled]
-        self._queue.clear()
-        return queued
+        return self.recall()
 
     # What follows differs between reads and writes.
 
@@ -169,9 +177,13 @@ class Lane:
         calls: list[Call] = []
         size, company = 0, BATCH_CALLS_MAX
         queue = self._queue
+        now = self._clock.seconds()
+        last_word = now + LAST_WORD_SECONDS
+        last_try = last_word if self._seeker.found else now + LAST_TRY_SECONDS
         while queue:
             call = queue[0]
-            if not call.settled and self._ready(call):
+            in_time = call.deadline > (last_try if call.trouble else last_word)
+            if in_time and not call.settled and self._ready(call):
                 company = min(company, call.company)
                 if calls and (len(calls) >= company or size + call.size > BATCH_BYTES):
                     break
@@ -184,7 +196,7 @@ class Lane:
         return calls
 
     def _request(self, verb: str, body: bytes, calls: list[Call]) -> Request:
-        """An attempt for these calls, as long as one of them is waited for."""
+        """An attempt for these calls."""
 
         def told(outcomes: Sequence[Outcome]) -> None:
             self._told(calls, outcomes)
@@ -198,23 +210,27 @@ class Lane:
             busy = answer.retry_after if isinstance(answer, Busy) else None
             self._send_again(calls, trouble_of(answer), isinstance(answer, UNSETTLING), busy)
 
-        seconds_max = max(call.deadline for call in calls) - self._clock.seconds()
-        return Request(verb, body, seconds_max, told, rejected, bounced)
+        return Request(verb, body, self._seconds_max(calls), told, rejected, bounced)
+
+    def _seconds_max(self, calls: Sequence[Call]) -> float:
+        """As long as a call is waited for; while the leader is sought, as long as all of them are."""
+        last_word = self._clock.seconds() + LAST_WORD_SECONDS
+        latest = max(call.deadline for call in calls) - last_word
+        if self._seeker.found:
+            return latest
+        return min(latest, max(min(call.deadline for call in calls) - last_word, LAST_TRY_SECONDS - LAST_WORD_SECONDS))
 
     def _send_again(
         self, calls: Sequence[Call], trouble: str, unsettled: bool = False, busy: float | None = None
     ) -> None:
-        for call in reversed(calls):
+        for call in calls:
             if call.settled:
                 continue
             call.flying = False
             call.unsettled = call.unsettled or unsettled
             call.trouble = trouble
             call.busy = busy
-            if self._retired:
-                self._desk.route(call)
-            else:
-                self._queue.appendleft(call)
+            self._desk.route(call)
 
     def _rejected(self, calls: Sequence[Call], answer: Rejected) -> None:
         """One bad call spoils its batch: halve the company until it stands alone."""
@@ -259,8 +275,8 @@ class WriteLane(Lane):
         super().__init__(desk, gid, seeker, clock)
         self._unopened: list[Session] = []
 
-    def retire(self) -> list[Call]:
-        queued = super().retire()
+    def recall(self) -> list[Call]:
+        queued = super().recall()
         for session in self._unopened:
             session.opening = False
             queued += session.take_waiting()

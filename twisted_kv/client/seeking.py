@@ -27,6 +27,7 @@ from twisted_kv.transport.wire import ANSWERS, Busy, NotLeading, Rejected, Unset
 
 PATIENCE_SECONDS: Final = 1.0
 PATIENCE_DOUBLINGS_MAX: Final = 3
+PATIENCE_UNREACHED_SECONDS: Final = 0.25
 BYTES_PER_SECOND_LEAST: Final = 1 * MIB
 PAUSE_SECONDS: Final = 0.02
 PAUSE_SECONDS_MAX: Final = 0.25
@@ -64,6 +65,7 @@ class Seeker:
         self._at = int(random.random() * len(self._endpoints))
         self._nodes: dict[int, int] = {}
         self._tried: set[int] = set()
+        self._unreached: set[int] = set()
         self._rounds = 0
         self._overdue = 0
         self._not_before = 0.0
@@ -89,7 +91,11 @@ class Seeker:
         if self._closed:
             return succeed(NotReached("this client is closed"))
         at = self._at
-        patience = PATIENCE_SECONDS * 2 ** min(self._overdue, PATIENCE_DOUBLINGS_MAX)
+        if at in self._unreached:
+            # The network dials on by itself; meanwhile others may lead.
+            patience = PATIENCE_UNREACHED_SECONDS
+        else:
+            patience = PATIENCE_SECONDS * 2 ** min(self._overdue, PATIENCE_DOUBLINGS_MAX)
         timeout = max(0.0, min(patience + len(body) / BYTES_PER_SECOND_LEAST, seconds_max))
         until = self._clock.seconds() + timeout * 0.99
         asked: Deferred[Any] = self._network.call(self._endpoints[at], verb, body, timeout)
@@ -157,13 +163,17 @@ class Seeker:
         kind = type(answer)
         if kind is Failure:
             return answer
+        if kind is NotReached:
+            self._unreached.add(at)
+        else:
+            self._unreached.discard(at)
         node = getattr(answer, "node", None)
         if node is not None:
             self._nodes[node] = at
         if kind is NotLeading or kind is Unsettled:
             self._move_on(at, answer.leader)
         elif kind is NoAnswer or kind is NotReached:
-            if at == self._at and self._clock.seconds() >= until:
+            if kind is NoAnswer and at == self._at and self._clock.seconds() >= until:
                 self._overdue += 1
             self._move_on(at)
         elif kind is Busy:

@@ -262,8 +262,8 @@ class GroupMachine:
             successor = advanced(state, event)
             if successor is None:
                 return _contradiction(f"shard {shard} is {_text(state)} here")
-            named = event.num if isinstance(event, Started | Gained | Regained) else num
-            if successor is not state or named != num:
+            if successor is not state:
+                named = event.num if isinstance(event, Started | Gained | Regained) else num
                 turns.append((shard, copy, named, successor))
         # Nothing was changed up to here: a configuration is taken as a whole or not at all.
         for turn in turns:

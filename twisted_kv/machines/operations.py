@@ -100,7 +100,7 @@ def digest_of(operation: Operation) -> int:
     before = zlib.crc32(operation.key.encode()) ^ _DIGEST_MARKS[operation.verb]
     if isinstance(value, str):
         return zlib.crc32(value.encode(), before)
-    return before ^ 0x5BD1E995 if value is None else zlib.crc32(value, before ^ 0x5BD1E995)
+    return before if value is None else zlib.crc32(value, before ^ 0x5BD1E995)
 
 
 _DIGEST_MARKS: Final = {verb: zlib.crc32(verb.encode()) for verb in OPERATIONS}

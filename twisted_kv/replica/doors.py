@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from twisted_kv.codec import Malformed
 from twisted_kv.consensus.types import NotLeader
+from twisted_kv.constants import MIB, VALUE_BYTES_CEILING, WIRE_BODY_BYTES_MAX
 from twisted_kv.errors import Overloaded
 from twisted_kv.interfaces import Door
 from twisted_kv.machines.commands import (
@@ -26,10 +27,12 @@ from twisted_kv.machines.commands import (
     Administer,
     Claim,
     ConfigurationAnswer,
+    Done,
     Drop,
     Enroll,
     Freeze,
     Open,
+    Outcome,
     PullAnswer,
     Refused,
     Write,
@@ -59,6 +62,9 @@ from twisted_kv.transport.wire import (
 
 NOT_READY_SECONDS = 0.1
 OPERATIONS_PER_REQUEST_MAX = 10_000
+OUTCOMES_CHARACTERS_MAX = 4 * MIB  # a character may take four bytes on the wire
+
+assert 4 * OUTCOMES_CHARACTERS_MAX <= VALUE_BYTES_CEILING < WIRE_BODY_BYTES_MAX
 
 
 class Doors:
@@ -113,7 +119,14 @@ class Doors:
     def _reject(self, error: str, text: str) -> Deferred[bytes]:
         return self._tell(Rejected(self._node, error, text))
 
-    def _outcomes(self, outcomes: Any) -> Outcomes:
+    def _outcomes(self, outcomes: tuple[Outcome, ...]) -> Outcomes:
+        """As many as fit into one answer, one at the least; the Clerk asks again for the rest, with the same ids."""
+        size = 0
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, Done) and isinstance(outcome.value, str | bytes):
+                size += len(outcome.value)
+                if size > OUTCOMES_CHARACTERS_MAX and place:
+                    return Outcomes(self._node, outcomes[:place])
         return Outcomes(self._node, outcomes)
 
     @staticmethod

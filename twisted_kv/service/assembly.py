@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
 from twisted_kv.client.clerk import Clerk
@@ -30,7 +29,7 @@ from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
 from twisted_kv.service.settings import Settings
 from twisted_kv.storage.directory import open_directory
-from twisted_kv.storage.disk import InlineDisk, ThreadDisk, choose_disk
+from twisted_kv.storage.disk import choose_disk
 from twisted_kv.transport.network import PBNetwork
 
 Failed = Callable[[Failure], None]
@@ -48,24 +47,6 @@ def _raft(node: NodeID, voters: frozenset[NodeID], restored: Restored, random: R
 
 
 CORES: Mapping[str, Core] = {"raft": Core(_raft, RAFT_MESSAGES)}
-
-
-class ServerMember(Member):
-    """A member whose disks are its own: their threads end with it, or the process would not."""
-
-    disks: Sequence[InlineDisk | ThreadDisk] = ()
-
-    def stop(self) -> Deferred[None]:
-        """Hand over leadership, release everybody, close the files, end the threads."""
-        return ensureDeferred(self._stop_all())
-
-    async def _stop_all(self) -> None:
-        try:
-            await super().stop()
-        finally:
-            disks, self.disks = self.disks, ()
-            for disk in disks:
-                await disk.close()
 
 
 def network_of(reactor: Any) -> PBNetwork:
@@ -159,11 +140,9 @@ def _member(
             machine=machine,
             log_bytes_max=settings.log_bytes_max,
         )
-        member = ServerMember(parts, doors, chores, failed)
+        return Member(parts, doors, chores, failed)
     except StartRefused:
         directory.close()
         for disk in disks:
             disk.close()
         raise
-    member.disks = disks
-    return member

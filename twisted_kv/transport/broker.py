@@ -32,8 +32,9 @@ from twisted.spread import banana, pb
 
 from twisted_kv.constants import MIB
 from twisted_kv.errors import BadRequest, KVError, Overloaded, ValueTooLarge, WrongType
+from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.transport.banana import PREFIX_MAX, Budget, Decoder, Expression, Violation
-from twisted_kv.transport.faults import LostAnswer, NotSent, from_wire, internal_error, refusal, to_wire
+from twisted_kv.transport.faults import from_wire, internal_error, refusal, to_wire
 from twisted_kv.transport.plain import Jelly, PlainOnly, PlainValue, from_jelly, to_jelly
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from twisted_kv.constants import WIRE_BODY_BYTES_MAX, WIRE_PART_BYTES
 from twisted_kv.errors import BadRequest, KVError, OutcomeUnknown, Overloaded
-from twisted_kv.transport.faults import LostAnswer, NotSent
+from twisted_kv.interfaces import LostAnswer, NotSent
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime

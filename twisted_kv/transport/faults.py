@@ -5,7 +5,7 @@ A stock client learns an error as ``pb.RemoteError`` with remoteType ``b"twisted
 a client that lacked the class would never get an answer. Anything that is not a KVError leaves as
 "internal error", without its text: that could hold keys or values (hazards S12).
 
-``NotSent`` and ``LostAnswer`` are what the network door says when no answer came; they never leave a process.
+``NotSent`` and ``LostAnswer`` are what the network door says when no answer came; they never leave a process as such.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from typing import Final
 
 from twisted_kv.errors import KVError, OutcomeUnknown, Unavailable, by_name
+from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.transport.complaints import escaped, shown
 from twisted_kv.transport.plain import Jelly, from_jelly, to_jelly
 
@@ -22,14 +23,6 @@ TEXT_MAX: Final = 2000
 _MODULE: Final = "twisted_kv.errors."
 _TAG: Final = b"twisted.spread.pb.CopyableFailure"
 _DESCRIBED = re.compile(r"\w+: (?P<text>.*); (?P<outcome>definite|unknown); (?:retryable|final)", re.DOTALL)
-
-
-class NotSent(Exception):
-    """The request certainly had no effect on the other side: it never got there whole, or was refused at the door."""
-
-
-class LostAnswer(Exception):
-    """The request may have taken effect: its answer did not come (connection lost, time over, error over there)."""
 
 
 def refusal(error: BaseException) -> KVError | None:

@@ -26,9 +26,9 @@ from twisted.spread import pb
 
 from twisted_kv.constants import OUTBOX_BYTES_MAX, WIRE_BODY_BYTES_MAX, WIRE_PART_BYTES
 from twisted_kv.errors import KVError
+from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.transport.broker import LIMITS, GuardedBroker
 from twisted_kv.transport.chunks import PARTS_IN_FLIGHT, PING, WHOLE, collect, hand_over
-from twisted_kv.transport.faults import LostAnswer, NotSent
 from twisted_kv.transport.plain import PlainOnly
 
 if TYPE_CHECKING:

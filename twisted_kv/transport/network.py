@@ -12,10 +12,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, gatherResults
 
 from twisted_kv.errors import StartRefused
-from twisted_kv.interfaces import Door
+from twisted_kv.interfaces import Door, NotSent
 from twisted_kv.transport.complaints import Complaints
 from twisted_kv.transport.endpoints import client_endpoint, server_endpoint
-from twisted_kv.transport.faults import NotSent
 from twisted_kv.transport.links import PATIENCE, Link, Patience
 from twisted_kv.transport.listening import HOSPITALITY, DoorFactory, Hospitality, Listening
 from twisted_kv.transport.roots import DoorRoot, Plain

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.spread import pb
 
 from twisted_kv.constants import WIRE_PART_BYTES
-from twisted_kv.errors import BadRequest
+from twisted_kv.errors import BadRequest, WrongType
 from twisted_kv.interfaces import Door
 from twisted_kv.transport import chunks
 from twisted_kv.transport.chunks import Answers, Reserve, Uploads
@@ -126,7 +126,7 @@ class ConnectionRoot(pb.Referenceable):
         except TypeError as error:
             raise BadRequest(f"wrong arguments for {name}: {escaped(str(error))[:200]}") from None
         result = function(*positional, **keywords)
-        return result.addCallback(to_jelly) if isinstance(result, Deferred) else to_jelly(result)
+        return result.addCallback(_answered) if isinstance(result, Deferred) else _answered(result)
 
     def _transfer(self, name: str, args: Jelly) -> Any:
         types, act = self._transfers[name]
@@ -153,3 +153,11 @@ class ConnectionRoot(pb.Referenceable):
             self._uploads.release(body)
             raise
         return entered.addBoth(released)
+
+
+def _answered(result: PlainValue) -> Jelly:
+    """The jelly of an answer. One that is not plain is our bug, and what was asked has been done."""
+    try:
+        return to_jelly(result)
+    except WrongType as error:
+        raise AssertionError(f"a plain name answered {type(result).__name__}") from error

@@ -1,0 +1,137 @@
+"""Real twistd processes for tests: a cluster on loopback, writers that remember what was acknowledged, and a judge."""
+
+from __future__ import annotations
+
+import functools
+import signal
+
+import pytest_twisted
+from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from twisted_kv import Clerk, ControllerClerk, KVError, OutcomeUnknown
+from twisted_kv.admin.cluster import Cluster
+
+TEST_SECONDS = 100.0
+
+
+def process_test(test):
+    """An async test that cannot hang for ever (pytest-twisted has no timeout of its own)."""
+
+    @pytest_twisted.ensureDeferred
+    @functools.wraps(test)
+    async def limited(*args, **kwargs):
+        from twisted.internet import reactor
+
+        running = ensureDeferred(test(*args, **kwargs))
+        running.addTimeout(TEST_SECONDS, reactor)
+        return await running
+
+    return limited
+
+
+class Scene:
+    """A cluster of processes, with a Clerk and an administrator; stopped whatever happens."""
+
+    def __init__(self, path, controllers=1, members=3, gids=(100,)):
+        from twisted.internet import reactor
+
+        self.reactor = reactor
+        self.cluster = Cluster(reactor, path)
+        self.cluster.start_controllers(controllers)
+        for gid in gids:
+            self.cluster.start_group(gid, members)
+        self.clerk = Clerk(self.cluster.controller_endpoints, reactor)
+        self.admin = ControllerClerk(self.cluster.controller_endpoints, reactor)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        for client in (self.clerk, self.admin):
+            await client.close()
+        # A stopped process does not hear SIGTERM.
+        for child in self.everybody():
+            child.kill(signal.SIGCONT)
+        await self.cluster.stop()
+
+    async def join(self, *gids):
+        await self.admin.join({gid: self.cluster.endpoints(gid) for gid in gids}, timeout=30)
+
+    def everybody(self):
+        return [child for group in (self.cluster.controllers, *self.cluster.groups.values()) for child in group]
+
+    async def kill(self, *children, signum=signal.SIGKILL):
+        """Signal these processes and wait until they have ended."""
+        for child in children:
+            child.kill(signum)
+        await gatherResults([child.gone() for child in children])
+
+    def revive(self, *children):
+        for child in children:
+            self.cluster.spawn(child)
+
+    async def leader(self, gid=100):
+        """The member that says it leads, asked as a plain script would."""
+        while True:
+            for child in self.cluster.groups[gid]:
+                status = await self.ask(child, "status")
+                if status is not None and status["role"] == "leader":
+                    return child
+            await self.pause(0.1)
+
+    async def ask(self, child, name, *args):
+        """One call of a plain Perspective Broker script; None if nobody answers."""
+        from twisted.internet.endpoints import clientFromString
+        from twisted.spread import pb
+
+        factory = pb.PBClientFactory()
+        try:
+            port = await clientFromString(self.reactor, child.endpoint).connect(factory)
+        except Exception:
+            return None
+        try:
+            root = await factory.getRootObject().addTimeout(3, self.reactor)
+            return await root.callRemote(name, *args).addTimeout(3, self.reactor)
+        except Exception:
+            return None
+        finally:
+            port.transport.abortConnection()
+
+    async def pause(self, seconds):
+        await deferLater(self.reactor, seconds)
+
+    async def in_thread(self, work, *args):
+        return await deferToThread(work, *args)
+
+
+class Writer:
+    """Appends numbered tokens to a key, one at a time, and remembers what became of each."""
+
+    def __init__(self, clerk, key):
+        self.clerk = clerk
+        self.key = key
+        self.acknowledged = []
+        self.unknown = []
+        self.stopped = False
+
+    async def run(self):
+        count = 0
+        while not self.stopped:
+            count += 1
+            token = f"{self.key}.{count};"
+            try:
+                await self.clerk.append(self.key, token, timeout=20)
+            except OutcomeUnknown:
+                self.unknown.append(token)
+            except KVError as error:
+                assert error.definite
+            else:
+                self.acknowledged.append(token)
+
+    async def judge(self):
+        """Every acknowledged token once, in order; what else is there has an unknown outcome, and stands once."""
+        found = [token + ";" for token in (await self.clerk.get(self.key, timeout=30)).split(";") if token]
+        assert len(found) == len(set(found)), "a token stands twice"
+        assert [token for token in found if token not in self.unknown] == self.acknowledged

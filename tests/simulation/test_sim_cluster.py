@@ -1,0 +1,147 @@
+"""The production classes, assembled on simulated doors."""
+
+import pytest
+
+from twisted_kv.machines.commands import READS, Done, Read
+from twisted_kv.simulation.cluster import CONTROLLERS, SUPERVISOR_SECONDS, Cluster
+from twisted_kv.simulation.world import World
+from twisted_kv.transport.wire import ANSWERS, KV_READ, PEER_STEP, Outcomes
+
+
+class Site:
+    """A cluster that serves, a clerk, an administrator."""
+
+    def __init__(self, path, seed=1, **shape):
+        self.world = World(seed)
+        self.cluster = Cluster(self.world, str(path), **shape)
+        self.clerk = self.cluster.clerk("clerk")
+        self.admin = self.cluster.controller_clerk("admin")
+        gids = [gid for gid in self.cluster.groups if gid != CONTROLLERS]
+        self.told(self.admin.join({gid: self.cluster.endpoints(gid) for gid in gids}, timeout=30))
+        assert self.cluster.settle()
+
+    def told(self, deferred, seconds=60):
+        outcome = []
+        deferred.addBoth(outcome.append)
+        assert self.world.run_until(lambda: outcome, seconds)
+        return outcome[0]
+
+    def end(self):
+        for name in self.cluster.alive:
+            self.cluster.kill(name)
+        assert self.cluster.watch.wrong == []
+        assert self.cluster.hub.broken == []
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path, groups={100: 3}, controllers=1)
+    yield site
+    site.end()
+
+
+def test_every_call_of_a_clerk_and_of_an_administrator_works(tmp_path):
+    """Contract §3, from Clerk to disk and back without a socket."""
+    site = Site(tmp_path)
+    told, clerk = site.told, site.clerk
+    assert told(clerk.put("k", "v")) is None
+    assert told(clerk.append("k", "w")) is None
+    assert told(clerk.get("k")) == "vw"
+    assert told(clerk.put_hash("k", "x")) == "vw"
+    assert told(clerk.delete("k")) is True
+    assert told(clerk.get("k", None)) is None
+    assert told(site.admin.leave([101])).shards == (100,) * 10
+    assert told(site.admin.query(-1)).num == 2
+    assert site.cluster.settle()
+    site.end()
+
+
+def test_killing_everybody_at_once_loses_nothing_acknowledged(site):
+    """Hazard 30; house: restart = read rows, replay the log's tail."""
+    for number in range(20):
+        assert site.told(site.clerk.append("k", f"<{number}>")) is None
+    for name in site.cluster.alive:
+        site.cluster.kill(name)
+    assert site.cluster.alive == []
+    site.world.run_for(5)
+    for name in site.cluster.dead:
+        site.cluster.restart(name)
+    assert site.told(site.clerk.get("k")) == "".join(f"<{number}>" for number in range(20))
+
+
+def test_a_group_serves_without_a_minority_and_not_without_a_majority(site):
+    """Contract §5.5."""
+    first, second, third = site.cluster.groups[100]
+    site.cluster.kill(first)
+    assert site.told(site.clerk.put("k", "v", timeout=5)) is None
+    site.cluster.kill(second)
+    assert site.told(site.clerk.get("k", timeout=5)).value.retryable
+    site.cluster.restart(second)
+    assert site.told(site.clerk.get("k", timeout=5)) == "v"
+    assert site.cluster.alive == ["ctl-1", second, third]
+
+
+def test_a_held_leader_answers_nothing_stale_when_it_goes_on(site):
+    """Scenario §3.6-54, hazards 22 and 25: it believes to lead, and has a read waiting in its socket."""
+    site.told(site.clerk.put("k", "old"))
+    leader = site.cluster.leader(100)
+    site.cluster.hold(leader)
+    assert site.told(site.clerk.put("k", "new")) is None
+    assert site.cluster.leader(100) != leader
+    reading = site.cluster.hub.at(site.world.host("reader")).call(
+        f"sim:{leader}", KV_READ, READS.encode(Read(("k",))), 5.0
+    )
+    site.world.run_for(0.1)
+    assert site.cluster.replica(leader).leads
+    site.cluster.release(leader)
+    answer = ANSWERS.decode(site.told(reading))
+    assert not isinstance(answer, Outcomes) or answer.outcomes == (Done("new"),)
+
+
+def test_a_wiped_member_comes_back_as_a_copy(site):
+    """Hazard 9: it catches up, and neither votes nor counts."""
+    for number in range(5):
+        site.told(site.clerk.put(f"k{number}", "v"))
+    wiped = site.cluster.groups[100][0]
+    site.cluster.wipe(wiped)
+    site.cluster.restart(wiped)
+    assert site.cluster.settle()
+    assert site.cluster.replica(wiped).status().voter is False
+    digests = {site.cluster.machine(name).digest() for name in site.cluster.groups[100]}
+    assert len(digests) == 1
+    site.cluster.kill(site.cluster.groups[100][1])
+    assert site.told(site.clerk.put("k0", "w", timeout=3)).value.retryable is not None, (
+        "one voter of three is no quorum"
+    )
+    site.cluster.restart(site.cluster.groups[100][1])
+    assert site.told(site.clerk.put("k0", "x", timeout=5)) is None
+
+
+def test_a_member_whose_disk_fails_stops_and_is_started_again(site, logged_errors):
+    """Hazard 27: it acknowledges nothing further; a supervisor boots it on what the disk holds."""
+    leader = site.cluster.leader(100)
+    site.cluster.disks(leader)[0].fails_after = 1.0
+    assert site.told(site.clerk.put("k", "v")) is None
+    site.world.run_until(lambda: leader in site.cluster.dead, 5)
+    site.world.run_for(SUPERVISOR_SECONDS + 0.1)
+    assert site.cluster.dead == []
+    assert site.told(site.clerk.get("k")) == "v"
+    assert logged_errors
+    logged_errors.clear()
+
+
+def test_what_is_left_to_do_has_a_name(site):
+    assert site.cluster.unsettled() == ""
+    site.told(site.clerk.put("k", "v"))
+    leader = site.cluster.leader(100)
+    site.cluster.kill(leader)
+    assert "has no leader" in site.cluster.unsettled()
+    site.cluster.wait_for_leader(100)
+    assert "stand at" in site.cluster.unsettled()
+
+
+def test_an_idle_group_is_quiet(site):
+    """Scenario §3.1-9: at most 60 messages per second over 3 servers."""
+    before = site.cluster.hub.tally.attempts[PEER_STEP]
+    site.world.run_for(10)
+    assert (site.cluster.hub.tally.attempts[PEER_STEP] - before) / 10 <= 60

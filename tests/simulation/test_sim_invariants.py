@@ -1,0 +1,203 @@
+"""Each invariant, broken on purpose."""
+
+import pytest
+
+from twisted_kv.consensus.types import Entry, HardState, Ready, Restored, Role, SnapshotInstalled, Standing
+from twisted_kv.simulation.history import History
+from twisted_kv.simulation.invariants import DIGEST_EVERY, WRONG_MAX, Watch, WatchedCore, WatchedMachine, exactly_once
+
+
+class Scripted:
+    """A core that gives the Readys it was made with."""
+
+    def __init__(self, *readys):
+        self._readys = list(readys)
+        self.seen = []
+
+    def ready(self):
+        return self._readys.pop(0) if self._readys else None
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.seen.append((name, *arguments))
+
+
+def watched(watch, *readys, name="a", gid=1, restored=None, applied=0):
+    core = WatchedCore(Scripted(*readys), watch, gid, name, restored or Restored(), applied)
+    while (ready := core.ready()) is not None:
+        core.advance(ready)
+    return core
+
+
+def leads(term):
+    return Ready(standing=Standing(Role.LEADER, term, 1))
+
+
+def applies(*entries):
+    return Ready(committed=tuple(Entry(index, term, (command,)) for index, term, command in entries))
+
+
+def test_two_leaders_in_one_term():
+    """Raft Figure 3, election safety; another group or another term is another matter."""
+    watch = Watch()
+    elections = []
+    watch.elected = lambda: elections.append(1)
+    watched(watch, leads(3), leads(3))
+    watched(watch, leads(3), name="b", gid=2)
+    watched(watch, leads(4), name="b")
+    assert (watch.wrong, len(elections)) == ([], 3)
+    watched(watch, leads(3), name="b")
+    assert "two leaders in term 3" in watch.wrong[0]
+
+
+@pytest.mark.parametrize("other", [(1, 1, b"y"), (1, 2, b"x")])
+def test_two_entries_at_one_index(other):
+    """Raft Figure 3, state machine safety: by content and by term."""
+    watch = Watch()
+    watched(watch, applies((1, 1, b"x"), (2, 1, b"z")))
+    watched(watch, applies((1, 1, b"x")), name="b")
+    assert watch.wrong == []
+    watched(watch, applies(other), name="c")
+    assert "two entries at 1" in watch.wrong[0]
+
+
+def test_an_entry_left_out_or_applied_twice():
+    """Hazard 31, scenario §3.1-4; rows that were installed move the place on."""
+    for indices in ((1, 3), (1, 1)):
+        watch = Watch()
+        watched(watch, applies(*((index, 1, b"x") for index in indices)))
+        assert "after 1" in watch.wrong[0]
+    watch = Watch()
+    core = WatchedCore(Scripted(applies((8, 1, b"x"))), watch, 1, "a", Restored(), 0)
+    core.step(SnapshotInstalled(7, 1))
+    core.ready()
+    assert watch.wrong == []
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong"), [((2, 3), False), ((3, 0), False), ((2, 0), True), ((1, 3), True), ((2, 1), True)]
+)
+def test_a_term_or_a_vote_that_was_forgotten(found, wrong):
+    """Hazards 1 and 2: a later term is no forgetting."""
+    watch = Watch()
+    watched(watch, Ready(hard_state=HardState(2, 3)))
+    watched(watch, restored=Restored(hard_state=HardState(*found)))
+    assert bool(watch.wrong) is wrong
+    watch.forgotten("a")
+    before = len(watch.wrong)
+    watched(watch)
+    assert len(watch.wrong) == before
+
+
+def test_what_was_not_carried_out_needs_not_be_remembered():
+    watch = Watch()
+    WatchedCore(Scripted(Ready(hard_state=HardState(2, 3))), watch, 1, "a", Restored(), 0).ready()
+    watched(watch, restored=Restored())
+    assert watch.wrong == []
+
+
+def test_the_wrapper_passes_every_verb_on():
+    core = WatchedCore(Scripted(), Watch(), 1, "a", Restored(), 0)
+    core.tick()
+    core.step("m")
+    core.propose(b"c")
+    core.read(7)
+    core.compact(3)
+    core.status()
+    assert [verb for verb, *_ in core._core.seen] == ["tick", "step", "propose", "read", "compact", "status"]
+
+
+class Machine:
+    """A machine of which everything can be told."""
+
+    def __init__(self, digest=1, phases=()):
+        self._digest = digest
+        self.phases = dict(phases)
+        self.extra = "own"
+
+    def apply(self, index, command):
+        return f"did {command}"
+
+    def digest(self):
+        return self._digest
+
+    def shards_status(self):
+        return [{"shard": shard, "phase": phase} for shard, phase in self.phases.items()]
+
+
+def test_two_states_at_one_place():
+    """Hazard 20: compared every so many entries, command by command."""
+    watch = Watch()
+    first = WatchedMachine(Machine(1), watch, 1, "a")
+    assert first.apply(DIGEST_EVERY, b"x") == "did b'x'"
+    assert first.extra == "own"
+    first.apply(DIGEST_EVERY, b"y")
+    WatchedMachine(Machine(1), watch, 1, "b").apply(DIGEST_EVERY, b"x")
+    WatchedMachine(Machine(2), watch, 2, "b").apply(DIGEST_EVERY, b"x")
+    assert watch.wrong == []
+    WatchedMachine(Machine(2), watch, 1, "c").apply(DIGEST_EVERY, b"x")
+    assert "c and a differ" in watch.wrong[0]
+
+
+def test_one_shard_in_two_groups():
+    """Contract §5.4, hazard 43: judged by the latest state of each group, so a lagging replica accuses nobody."""
+    watch = Watch()
+    giver, taker = Machine(phases={1: "handing", 2: "serving"}), Machine(phases={1: "pulling"})
+    lagging = Machine(phases={1: "serving"})
+    giving = WatchedMachine(giver, watch, 100, "a")
+    taking = WatchedMachine(taker, watch, 101, "b")
+    giving.apply(1, b"")
+    taking.apply(1, b"")
+    giver.phases[1] = "leaving"
+    giving.apply(2, b"")
+    taker.phases[1] = "serving"
+    taking.apply(2, b"")
+    WatchedMachine(lagging, watch, 100, "c").apply(1, b"")
+    assert watch.wrong == []
+    giver.phases[1] = "serving"
+    giving.apply(3, b"")
+    assert watch.wrong == ["shards [1] are served by groups 101 and 100"]
+
+
+def test_a_flood_of_findings_is_cut_off():
+    watch = Watch()
+    for _ in range(100):
+        watch.report("x")
+    assert len(watch.wrong) == WRONG_MAX
+
+
+@pytest.mark.parametrize(
+    ("final", "complaint"),
+    [
+        ("<1><2><3>", ""),
+        ("<1><2>", ""),
+        ("<3><1><2>", ""),
+        ("<1>", "<2> of a stands 0 times"),
+        ("<1><2><2>", "<2> of a stands 2 times"),
+        ("<1><2><3><3>", "<3> of a stands 2 times"),
+        ("<2><1>", "<2> of a stands before"),
+        (None, "<1> of a stands 0 times"),
+    ],
+)
+def test_tokens_lost_doubled_or_out_of_order(final, complaint):
+    """Scenario §2.2-4; <3> is of unknown outcome, so it may stand anywhere or nowhere, but not twice."""
+    history = History()
+    for token in ("<1>", "<2>", "<3>"):
+        call = history.begin("a", "append", "k", token, 0.0)
+        if token == "<3>":
+            history.unknown(call)
+        else:
+            history.succeeded(call, None)
+    wrong = exactly_once(history, {"k": final})
+    if final == "<2><1>":
+        complaint = "<2> of a stands before an earlier one"
+        assert wrong == [f"k: {complaint}"]
+    assert bool(wrong) == bool(complaint)
+    assert complaint in "".join(wrong)
+
+
+def test_only_keys_that_were_appended_to_are_counted():
+    history = History()
+    history.succeeded(history.begin("a", "append", "k", "<1>", 0.0), None)
+    history.succeeded(history.begin("a", "put", "k", "<2>", 0.0), None)
+    assert exactly_once(history, {"k": "<2>"}) == []
+    assert exactly_once(history, {}) == []
