@@ -41,6 +41,7 @@ VALUES_OF_DOORS = {"twisted_kv.transport.wire"}
 
 ENTRANCES = (
     "twisted_kv",
+    "twisted_kv.admin.__main__",
     "twisted_kv.admin.cli",
     "twisted_kv.service.controller",
     "twisted_kv.service.group",

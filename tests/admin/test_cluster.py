@@ -106,6 +106,7 @@ async def test_a_child_that_was_killed_can_be_started_again(monkeypatch: pytest.
     made, child = sleeper(monkeypatch, tmp_path, "import signal; print('up', flush=True); signal.pause()")
     child.kill(signal.SIGKILL)
     await within_seconds(child.gone())
+    assert child.status == -signal.SIGKILL
     child.kill(signal.SIGKILL)
     made.spawn(child)
     assert child.running

@@ -187,7 +187,7 @@ def test_answers_fit_into_a_body(group, corridor):
     body = READS.encode(Read(("a", "b", "c")))
     assert len(told(group["kv_read"](body)).outcomes) == 1
     corridor.answer = (Done("é" * (8 << 20)), Done(None))
-    assert told(group["kv_read"](body)).outcomes == corridor.answer[:1] + (Done(None),)
+    assert told(group["kv_read"](body)).outcomes == corridor.answer
 
 
 def test_open_needs_a_whole_nonce(group, corridor):

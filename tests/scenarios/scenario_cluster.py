@@ -17,6 +17,7 @@ from functools import cached_property
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, FirstError, ensureDeferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -56,6 +57,9 @@ def key_in(shard: int, place: int = 0) -> str:
 
 KEYS = tuple(key_in(shard) for shard in range(SHARDS))
 """Key i lies in shard i."""
+
+LAB_UNRELIABLE = msgspec.structs.replace(UNRELIABLE, silence=0.0)
+"""In the labs the caller of what was lost always sees a failure (§2.0.1)."""
 
 Scenario = Callable[["Stage"], Coroutine[Any, Any, None]]
 
@@ -251,7 +255,7 @@ class SimStage(Stage):
 
     def set_unreliable(self, unreliable: bool) -> None:
         for cluster in self._clusters:
-            cluster.hub.conditions = UNRELIABLE if unreliable else RELIABLE
+            cluster.hub.conditions = LAB_UNRELIABLE if unreliable else RELIABLE
 
     def clerk(self) -> Clerk:
         return self.opened(self._cluster.clerk(self.next_client()))

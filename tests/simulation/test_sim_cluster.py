@@ -130,6 +130,21 @@ def test_a_member_whose_disk_fails_stops_and_is_started_again(site, logged_error
     logged_errors.clear()
 
 
+def test_a_member_that_is_asked_to_stop_hands_over_and_loses_nobodys_call(site):
+    """Contract §1: SIGTERM stops cleanly; no client waits for an election."""
+    site.told(site.clerk.put("k", "v"))
+    leader = site.cluster.leader(100)
+    term = site.cluster.replica(leader).standing.term
+    site.cluster.terminate(leader)
+    began = site.world.clock.seconds()
+    assert site.world.run_until(lambda: leader in site.cluster.dead, 1)
+    assert site.told(site.clerk.put("k", "w", timeout=1)) is None
+    assert site.world.clock.seconds() - began < 0.4, "an election timeout would be longer"
+    assert site.cluster.replica(site.cluster.leader(100)).standing.term == term + 1
+    site.world.run_for(SUPERVISOR_SECONDS + 0.1)
+    assert site.cluster.dead == []
+
+
 def test_what_is_left_to_do_has_a_name(site):
     assert site.cluster.unsettled() == ""
     site.told(site.clerk.put("k", "v"))

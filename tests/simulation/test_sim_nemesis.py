@@ -37,6 +37,10 @@ class Paper:
         self.suffered.append("kill")
         self.hosts.pop(name).clock.stop()
 
+    def terminate(self, name):
+        self.kill(name)
+        self.world.clock.callLater(0.2, self.restart, name)
+
     def wipe(self, name):
         self.suffered.append(name)
         if name in self.hosts:

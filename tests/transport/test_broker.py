@@ -1,7 +1,5 @@
 """The guarded broker: what it takes, what it refuses, and what it does to who does not read."""
 
-import gc
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -220,13 +218,13 @@ def test_async_def_behind_a_plain_name_is_an_internal_error_and_not_a_silent_suc
     async def get():
         return 1
 
-    wire = Wire(plain={"get": get}, stock=True)
-    with pytest.warns(RuntimeWarning, match="never awaited"):
-        (failure,) = wire.call("get")
-        assert failure.value == "OutcomeUnknown: internal error; unknown; final"
-        assert len(logged_errors) == 1
-        logged_errors.clear()
-        gc.collect()
+    answer = get()
+    wire = Wire(plain={"get": lambda: answer}, stock=True)
+    (failure,) = wire.call("get")
+    assert failure.value == "OutcomeUnknown: internal error; unknown; final"
+    assert len(logged_errors) == 1
+    logged_errors.clear()
+    answer.close()
 
 
 # ── calls ──────────────────────────────────────────────────────────────────────────────────────────

@@ -42,7 +42,8 @@ class Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self.running = False
-        self.status = reason.value.exitCode if reason.value.signal is None else -reason.value.signal
+        ending: Any = reason.value
+        self.status = ending.exitCode if ending.signal is None else -ending.signal
         waiting, self.ended = self.ended, []
         for done in waiting:
             done.callback(None)

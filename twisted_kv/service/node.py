@@ -136,5 +136,5 @@ def client_endpoint(host: Any) -> str:
     'tcp:127.0.0.1:7000'
     """
     if isinstance(host, UNIXAddress):
-        return f"unix:{quoteStringArgument(os.fsdecode(host.name))}"
+        return f"unix:{quoteStringArgument(os.fsdecode(host.name or b''))}"
     return f"tcp:{quoteStringArgument(_EVERYWHERE.get(host.host, host.host))}:{host.port}"

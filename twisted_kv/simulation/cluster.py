@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from twisted.internet.defer import ensureDeferred
 from twisted.python.failure import Failure
 
 from twisted_kv.client.clerk import Clerk
@@ -40,6 +41,9 @@ CONTROLLERS: Final = 0
 
 SUPERVISOR_SECONDS: Final = 0.5
 """After this time a member that stopped by itself is started again, as a supervisor would do."""
+
+TERMINATE_SECONDS: Final = 10.0
+"""A server stops cleanly within this time (contract §1)."""
 
 
 class Seat(NamedTuple):
@@ -169,9 +173,20 @@ class Cluster:
         """At this very instant it does nothing more; what was not committed is gone."""
         boot = self._boots.pop(name)
         self.world.trace.tell(name, "is killed")
-        self.hub.unlisten(self._by_name[name].endpoint)
+        if self.hub.listens(self._by_name[name].endpoint):
+            self.hub.unlisten(self._by_name[name].endpoint)
         boot.host.clock.stop()
         boot.directory.close()
+
+    def terminate(self, name: str) -> None:
+        """SIGTERM: leadership, listener and files are given up in that order; then the supervisor starts it again.
+
+        Whatever does not end within TERMINATE_SECONDS is killed.
+        """
+        boot = self._boots[name]
+        self.world.trace.tell(name, "is asked to stop")
+        ensureDeferred(self._stop(name, boot)).addErrback(lambda failure: self.watch.report(failure.getTraceback()))
+        self.world.clock.callLater(TERMINATE_SECONDS, self._end, name, boot)
 
     def wipe(self, name: str) -> None:
         """Kill a member, if it lives, and empty its directory."""
@@ -314,6 +329,13 @@ class Cluster:
         if failure.check(InjectedError, InjectedFull) is None:
             self.watch.report(f"{name} stopped by itself: {failure.getTraceback()}")
         self.world.clock.callLater(0, self._end, name, boot)
+
+    async def _stop(self, name: str, boot: Boot) -> None:
+        if boot.member.replica is not None:
+            await boot.member.replica.hand_over()
+        self.hub.unlisten(self._by_name[name].endpoint)
+        await boot.member.stop()
+        self._end(name, boot)
 
     def _end(self, name: str, boot: Boot) -> None:
         if self._boots.get(name) is boot:

@@ -52,6 +52,9 @@ class Victim(Protocol):
     def restart(self, name: str) -> None:
         """Boot a dead member again on what its disk holds."""
 
+    def terminate(self, name: str) -> None:
+        """SIGTERM; it starts again by itself."""
+
     def wipe(self, name: str) -> None:
         """Kill a member, if it is alive, and empty its directory."""
 
@@ -93,7 +96,14 @@ class Plan(msgspec.Struct, frozen=True):
         return not self.faults and self.conditions == RELIABLE
 
 
-_CRASHES: Final = {"crash": 4.0, "crash_leader": 3.0, "crash_while_saving": 3.0, "crash_group": 1.0, "crash_all": 0.3}
+_CRASHES: Final = {
+    "crash": 4.0,
+    "crash_leader": 3.0,
+    "crash_while_saving": 3.0,
+    "crash_group": 1.0,
+    "crash_all": 0.3,
+    "terminate": 2.0,
+}
 _PARTITIONS: Final = {"halves": 3.0, "isolate_leader": 3.0, "one_way": 3.0, "minority": 3.0, "slow_link": 1.0}
 _PAUSES: Final = {"pause": 2.0, "pause_leader": 2.0}
 _DISKS: Final = {"slow_disk": 1.0, "stalled_disk": 1.0, "full_disk": 0.5, "failing_disk": 1.0}
@@ -185,6 +195,12 @@ class Nemesis:
         if name is not None:
             disk = one_of(self._random, self._victim.disks(name))
             setattr(disk, one_of(self._random, ("trap_before", "trap_after")), lambda: self._kill(name))
+
+    def terminate(self) -> None:
+        """Ask a leader or somebody else to stop cleanly."""
+        name = self._anybody() if self._random.random() < 0.5 else self._some_leader()
+        if name is not None:
+            self._victim.terminate(name)
 
     def crash_group(self) -> None:
         """Kill a whole group."""

@@ -34,7 +34,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         request_seconds, reply_seconds: time on the way.
-        request_loss, reply_loss: it never arrives; half of the callers see the connection drop, half see nothing.
+        request_loss, reply_loss: it never arrives.
+        silence: of those whose request or answer is lost, so many see nothing; the rest see the connection drop.
         duplicate: the request arrives twice; the second answer goes nowhere.
         late: it is held back ``late_seconds`` more.
         limbo: a one-way message is kept until ``Hub.release_limbo``.
@@ -45,6 +46,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     reply_seconds: tuple[float, float] = (0.001, 0.005)
     request_loss: float = 0.0
     reply_loss: float = 0.0
+    silence: float = 0.4
     duplicate: float = 0.0
     late: float = 0.0
     late_seconds: tuple[float, float] = (0.2, 2.2)
@@ -102,6 +104,10 @@ class Hub:
         assert endpoint not in self._listeners, f"{endpoint} is in use"
         self._listeners[endpoint] = Listener(endpoint, host, doors)
         self._homes[endpoint] = host.name
+
+    def listens(self, endpoint: str) -> bool:
+        """Whether anybody is there."""
+        return endpoint in self._listeners
 
     def unlisten(self, endpoint: str) -> None:
         """Nobody is there any more: answers still to come are suppressed, their callers see the connection drop."""
@@ -254,7 +260,7 @@ class Letter:
         sees = self._hub.random.random()
         if why == "cut" and sees < 0.25:
             self._later(self._link.dead_seconds, self._unsent(f"no connection to {self.endpoint}"))
-        elif sees < 0.6:
+        elif sees < 1 - self._link.silence:
             self._later(self._link.dead_seconds, LostAnswer(f"the connection to {self.endpoint} dropped"))
 
     def post_reply(self, reply: bytes) -> None:

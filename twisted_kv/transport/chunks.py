@@ -264,11 +264,11 @@ async def _in_turns(call: Callable[[int], Deferred[Any]], count: int, slots: Def
     failures: list[BaseException | None] = []
 
     def answered(result: Any, index: int) -> None:
-        slots.release()
         if isinstance(result, Failure):
             failures.append(result.value)
         else:
             answers[index] = result
+        slots.release()
 
     under_way: list[Deferred[None]] = []
     for index in range(count):
