@@ -23,7 +23,7 @@ from twisted_kv.errors import (
 )
 from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.machines.commands import GROUP_COMMANDS, Expired
-from twisted_kv.machines.configuration import Configuration, Member
+from twisted_kv.machines.configuration import Configuration, Member, shard_of
 from twisted_kv.transport.wire import ANSWERS, CTL_QUERY, KV_OPEN, KV_READ, KV_WRITE, Busy, Outcomes, Rejected
 
 
@@ -452,6 +452,39 @@ def test_the_group_that_still_serves_is_asked_without_waiting():
         cluster.move(shard, 3 - owner)
     cluster.result(clerk.append("k", "+"))
     assert cluster.result(clerk.get("k")) == "warm+++"
+
+
+@pytest.mark.parametrize("wrong", [NotSent, None])
+def test_a_detour_to_a_group_that_is_gone_is_forgotten(wrong):
+    """Scenario §2.4 JoinLeave, Challenge2Unaffected: the giver may be shut down once it has nothing more; the
+    configuration, which is no newer, was right all the time."""
+    cluster = FakeCluster(gids=(1, 2))
+    clerk = warm(cluster)
+    owner = next(group for group in cluster.groups.values() if group.copies)
+    cluster.configure((3 - owner.gid,) * 8, move=False)
+    cluster.result(clerk.configuration())
+    cluster.result(clerk.append("k", "+"))
+    for shard in range(8):
+        cluster.move(shard, 3 - owner.gid)
+    cluster.network.cut = dict.fromkeys(owner.endpoints, wrong)
+    flying = clerk.append("k", "+")
+    cluster.run(0.5)
+    for call in (clerk.get("k"), clerk.put("another", "v"), flying):
+        cluster.result(call, seconds=10)
+    assert cluster.result(clerk.get("k")) == "warm++"
+
+
+def test_a_scan_asks_where_the_configuration_says():
+    """Scenario 47: a detour that a get has learned leads a scan to where the shard was."""
+    cluster = FakeCluster(gids=(1, 2))
+    clerk = warm(cluster)
+    owner = next(group for group in cluster.groups.values() if group.copies)
+    cluster.configure((3 - owner.gid,) * 8, move=False)
+    cluster.result(clerk.configuration())
+    assert cluster.result(clerk.get("k")) == "warm"
+    for shard in range(8):
+        cluster.move(shard, 3 - owner.gid)
+    assert cluster.result(clerk.scan(shard_of("k", 8), None, 1000), seconds=3).keys == ("k",)
 
 
 def test_two_groups_that_name_each_other_are_not_asked_all_the_time():

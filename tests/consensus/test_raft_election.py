@@ -157,6 +157,13 @@ def test_a_full_disk_does_not_vote_a_stalled_one_may():
         assert stage.step(event, AskVote(2, 1, 1, 0, 0, False)) == [VoteAnswer(1, 2, 1, granted)]
 
 
+@pytest.mark.parametrize("asked", [4, 5])
+def test_a_pre_vote_for_a_term_that_has_begun_is_refused_and_tells_the_term(asked):
+    """Thesis §9.6: whatever its log, it must learn the term first."""
+    stage = Stage(disk=restored(1, term=5))
+    assert stage.step(AskPreVote(2, 1, asked, 99, 4)) == [PreVoteAnswer(1, 2, 5, asked, False)]
+
+
 def test_two_that_ask_at_once_answer_each_other():
     stage = Stage(voters=VOTERS)
     stage.time_out()

@@ -193,6 +193,16 @@ def test_hazard_06_every_way_out_of_leadership_leaves_a_running_timer(end):
     assert of(AskPreVote, stage.time_out())
 
 
+def test_hazard_06_a_candidacy_that_ends_leaves_a_full_timeout():
+    """Hazard 6: and who just lost does not ask again before others could."""
+    stage = Stage()
+    stage.campaign()
+    stage.node._state.elapsed = stage.node._state.timeout - 1
+    stage.step(NewerTerm(2, 1, 9))
+    assert stage.tick(stage.settings.election_ticks - 1) == []
+    assert of(AskPreVote, stage.time_out())
+
+
 def test_hazard_07_a_leader_without_quorum_or_without_a_disk_steps_down_in_an_election_timeout():
     """Hazard 7."""
     deaf, stalled = leading(), leading()
@@ -343,6 +353,22 @@ def test_hazard_15_a_vote_for_oneself_that_was_saved_too_late_elects_nobody():
     stage.node.step(NewerTerm(3, 1, 7))
     stage.node.advance(ready)
     assert stage.status.role is Role.FOLLOWER and stage.status.term == 7
+
+
+def test_hazard_15_a_saved_candidacy_counts_for_its_own_term_only():
+    """Hazard 15: the node campaigns again, in term 2, before the save of term 1 has ended."""
+    stage = Stage()
+    stage.time_out()
+    stage.node.step(PreVoteAnswer(2, 1, 0, 1, True))
+    ready = stage.node.ready()
+    for _ in range(2 * stage.settings.election_ticks):
+        stage.node.tick()
+    stage.node.step(PreVoteAnswer(2, 1, 1, 2, True))
+    stage.node.step(VoteAnswer(2, 1, 2, True))
+    stage.node.advance(ready)
+    assert (stage.status.role, stage.status.term) == (Role.CANDIDATE, 2)
+    stage.settle()
+    assert stage.status.role is Role.LEADER
 
 
 def test_hazard_16_the_leaders_own_entries_count_only_after_its_save():

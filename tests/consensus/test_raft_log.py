@@ -124,6 +124,8 @@ def test_a_cut_is_told_to_the_disk_only_if_the_disk_can_hold_what_it_cuts():
     assert log.take_unsaved() == (None, tuple(entries(1, 1)))
     log.append(entries(2, 1))
     log.cut(1)
+    log.append(entries(1, 3, 3))
+    log.cut(1)
     log.append(entries(1, 2, 2))
     assert log.take_unsaved() == (1, tuple(entries(1, 2, 2)))
 

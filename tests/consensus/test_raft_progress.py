@@ -27,7 +27,7 @@ def test_a_stream_runs_ahead_within_its_window_of_messages_and_bytes():
     assert peer.next == 12 and peer.may_send(15, 2, 100)
     peer.sent(12, 10)
     assert not peer.may_send(15, 2, 100), "two messages"
-    assert peer.acked(11, 0) and peer.may_send(15, 2, 100)
+    assert peer.acked(11, 0) and peer.match == 11 and peer.may_send(15, 2, 100)
     peer.sent(13, 90)
     assert not peer.may_send(15, 9, 100), "a hundred bytes"
     assert peer.acked(13, 0) and peer.may_send(15, 1, 1)

@@ -76,7 +76,7 @@ def test_random_histories_keep_every_invariant_and_recover(block):
     """Hazards 1 to 16, 19, 21, 22, 25 under random faults; then one write reaches every host."""
     for seed in range(block * 20, block * 20 + 20):
         world, random = drawn_world(seed), Random(-seed - 1)
-        for round in range(60):
+        for round in range(90):
             world.run(random.randrange(1, 120))
             for host in list(world.hosts.values()):
                 if random.random() < 0.5:
@@ -85,7 +85,7 @@ def test_random_histories_keep_every_invariant_and_recover(block):
                     world.read(host)
             if random.random() < 0.3:
                 trouble(world, random)
-            if len(world.voters) > 1 and round == 30 and seed % 4 == 0:
+            if len(world.voters) > 1 and round == 45 and seed % 4 == 0:
                 world.wipe(world.random.choice(sorted(world.voters)))
         calm(world)
         settled = world.run_until(lambda world=world: world.leader is not None and agrees(world), 6000, 100)

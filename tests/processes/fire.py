@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+import subprocess
 
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred, gatherResults
@@ -11,9 +12,11 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from twisted_kv import Clerk, ControllerClerk, KVError, OutcomeUnknown
-from twisted_kv.admin.cluster import Cluster
+from twisted_kv.admin.cluster import Child, Cluster, free_ports, twistd
 
 TEST_SECONDS = 100.0
+PATIENCE_SECONDS = 30.0
+KEYS = ("red", "green", "blue")
 
 
 def process_test(test):
@@ -42,8 +45,11 @@ class Scene:
         self.cluster.start_controllers(controllers)
         for gid in gids:
             self.cluster.start_group(gid, members)
-        self.clerk = Clerk(self.cluster.controller_endpoints, reactor)
-        self.admin = ControllerClerk(self.cluster.controller_endpoints, reactor)
+        self.meet_clients()
+
+    def meet_clients(self):
+        self.clerk = Clerk(self.cluster.controller_endpoints, self.reactor)
+        self.admin = ControllerClerk(self.cluster.controller_endpoints, self.reactor)
 
     async def __aenter__(self):
         return self
@@ -83,27 +89,67 @@ class Scene:
 
     async def ask(self, child, name, *args):
         """One call of a plain Perspective Broker script; None if nobody answers."""
+        try:
+            [answer] = await self.call(child, (name, *args))
+        except Exception:
+            return None
+        return None if isinstance(answer, Exception) else answer
+
+    async def call(self, child, *calls):
+        """Calls of a plain Perspective Broker script over one connection: the answers, or the errors."""
         from twisted.internet.endpoints import clientFromString
         from twisted.spread import pb
 
         factory = pb.PBClientFactory()
-        try:
-            port = await clientFromString(self.reactor, child.endpoint).connect(factory)
-        except Exception:
-            return None
+        port = await clientFromString(self.reactor, child.endpoint).connect(factory)
+        answers = []
         try:
             root = await factory.getRootObject().addTimeout(3, self.reactor)
-            return await root.callRemote(name, *args).addTimeout(3, self.reactor)
-        except Exception:
-            return None
+            for name, *args in calls:
+                try:
+                    answers.append(await root.callRemote(name, *args).addTimeout(3, self.reactor))
+                except Exception as error:
+                    answers.append(error)
         finally:
             port.transport.abortConnection()
+        return answers
 
     async def pause(self, seconds):
         await deferLater(self.reactor, seconds)
 
+    async def until(self, holds, *args):
+        """Wait until ``holds`` does, whether it answers at once or is to be awaited."""
+        deadline = self.reactor.seconds() + PATIENCE_SECONDS
+        while True:
+            answer = holds(*args)
+            if answer is True or (hasattr(answer, "__await__") and await answer):
+                return
+            assert self.reactor.seconds() < deadline, "waited in vain"
+            await self.pause(0.05)
+
+    def told(self, child):
+        """What this process has logged, in all its lives."""
+        return (self.cluster.directory / f"{child.name}.log").read_text()
+
     async def in_thread(self, work, *args):
         return await deferToThread(work, *args)
+
+
+class NodeScene(Scene):
+    """One kv-node in place of a cluster."""
+
+    def __init__(self, path, *arguments):
+        from twisted.internet import reactor
+
+        self.reactor = reactor
+        self.cluster = Cluster(reactor, path)
+        [port] = free_ports(1)
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        command = ["kv-node", "--data", str(path / "node"), "--listen", listen, *arguments]
+        self.node = Child("node", f"tcp:127.0.0.1:{port}", command)
+        self.cluster.controllers = [self.node]
+        self.cluster.spawn(self.node)
+        self.meet_clients()
 
 
 class Writer:
@@ -135,3 +181,37 @@ class Writer:
         found = [token + ";" for token in (await self.clerk.get(self.key, timeout=30)).split(";") if token]
         assert len(found) == len(set(found)), "a token stands twice"
         assert [token for token in found if token not in self.unknown] == self.acknowledged
+
+
+async def writing(scene, *keys):
+    """Start a writer for each key."""
+    writers = [Writer(scene.clerk, key) for key in keys or KEYS]
+    running = gatherResults([ensureDeferred(writer.run()) for writer in writers], consumeErrors=True)
+    return writers, running
+
+
+async def stop(writers, running):
+    """Stop the writers and judge what they left."""
+    for writer in writers:
+        writer.stopped = True
+    await running
+    for writer in writers:
+        await writer.judge()
+    assert acknowledged(writers) > 20, "too little was written to prove anything"
+
+
+def acknowledged(writers):
+    """How many writes were acknowledged."""
+    return sum(len(writer.acknowledged) for writer in writers)
+
+
+def refused(directory, *arguments):
+    """Start a server that cannot start: the one line with which it ends."""
+    command = [*twistd(), "--nodaemon", "--pidfile=", *arguments]
+    ended = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    assert ended.returncode == 1, (arguments, ended.returncode, ended.stderr)
+    assert "Traceback" not in ended.stdout + ended.stderr
+    [line] = ended.stderr.splitlines()
+    return line

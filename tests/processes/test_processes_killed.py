@@ -4,27 +4,9 @@ import signal
 from random import Random
 
 import pytest
-from fire import Scene, Writer, process_test
-from twisted.internet.defer import ensureDeferred, gatherResults
+from fire import Scene, process_test, stop, writing
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
-
-KEYS = ("red", "green", "blue")
-
-
-async def writing(scene, *keys):
-    writers = [Writer(scene.clerk, key) for key in keys or KEYS]
-    running = gatherResults([ensureDeferred(writer.run()) for writer in writers], consumeErrors=True)
-    return writers, running
-
-
-async def stop(writers, running):
-    for writer in writers:
-        writer.stopped = True
-    await running
-    for writer in writers:
-        await writer.judge()
-    assert sum(len(writer.acknowledged) for writer in writers) > 20, "too little was written to prove anything"
 
 
 @process_test

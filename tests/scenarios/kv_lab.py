@@ -35,15 +35,19 @@ SNAPSHOTTING = 1000
 class KvStage(SimStage):
     """One controller, and one group of so many servers.
 
+    Args:
+        shards: the labs' service has none, so one is the rule.
+
     Attributes:
         nodes: of the servers.
         history: what the clients of ``recorded`` and of the generic scenario asked, and were told.
     """
 
-    def __init__(self, path: Path, servers: int, log_bytes_max: int = -1, seed: int = 1) -> None:
+    def __init__(self, path: Path, servers: int, log_bytes_max: int = -1, shards: int = 1) -> None:
         self.nodes = range(1, servers + 1)
+        self._shards = shards
         self.history = History()
-        super().__init__(Setting(str(path), log_bytes_max, (GID,), seed))
+        super().__init__(Setting(str(path), log_bytes_max, (GID,)))
 
     def perform(self, scenario: Callable[[KvStage], Coroutine[Any, Any, None]]) -> None:
         """Let the group own all shards, play the scenario, and judge what the clients were told."""
@@ -134,7 +138,7 @@ class KvStage(SimStage):
                 assert self.raft_state_bytes(GID, node) <= 8 * limit
 
     def _new_cluster(self, world: World, place: str, gids: Iterable[int]) -> Cluster:
-        return Cluster(world, self.setting.path, 1, {GID: len(self.nodes)}, SHARDS, self.setting.log_bytes_max)
+        return Cluster(world, self.setting.path, 1, {GID: len(self.nodes)}, self._shards, self.setting.log_bytes_max)
 
     def directory(self, gid: int, node: int) -> str:
         return str(Path(self.setting.path) / self._name(gid, node))
@@ -149,7 +153,7 @@ class Row:
 
     Attributes:
         log_bytes_max: maxraftstate.
-        random_keys: clients share the keys; otherwise each has its own.
+        random_keys: clients share the keys, which lie in many shards; otherwise each has its own, in one shard.
         seconds: virtual, that clients call in each iteration; the labs take 5.
         calls_min: below it the run says nothing.
     """
@@ -165,7 +169,7 @@ class Row:
     calls_min: int = 1000
 
 
-def generic(path: Path, row: Row) -> None:
+def generic(path: Path, row: Row) -> Tally:
     """The labs' generic scenario: three iterations of clients that call amid the row's faults, then calm.
 
     Asserts:
@@ -175,8 +179,10 @@ def generic(path: Path, row: Row) -> None:
           server has written a snapshot;
         - all calls on each key, those of all iterations, are linearizable; undecided is a failure;
         - at least ``calls_min`` calls were made, and the faults cost at least one leader.
+    Returns:
+        what crossed the network.
     """
-    stage = KvStage(path, row.servers, row.log_bytes_max)
+    stage = KvStage(path, row.servers, row.log_bytes_max, SHARDS if row.random_keys else 1)
 
     async def scenario(stage: KvStage) -> None:
         stage.set_unreliable(row.unreliable)
@@ -188,6 +194,7 @@ def generic(path: Path, row: Row) -> None:
 
     stage.perform(scenario)
     assert len(stage.history) >= row.calls_min
+    return stage.tally
 
 
 async def iterate(stage: KvStage, row: Row, iteration: int) -> None:

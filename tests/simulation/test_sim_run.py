@@ -11,6 +11,7 @@ from twisted_kv.machines.copies import Copies
 from twisted_kv.machines.migration import Leaving
 from twisted_kv.machines.sessions import Sessions
 from twisted_kv.replica.checkpoints import Checkpoints
+from twisted_kv.replica.replica import Replica
 from twisted_kv.simulation import run as run_module
 from twisted_kv.simulation.nemesis import PLANS
 from twisted_kv.simulation.run import Shape, main, run_seed
@@ -44,17 +45,16 @@ def small(monkeypatch):
 @pytest.mark.parametrize("name", PLANS)
 def test_a_life_by_each_plan(name):
     """Hazards §3 rung 3: safety while things go wrong, liveness when they are healed."""
-    for seed in (2, 3):
-        report = run_seed(seed, PLANS[name])
-        assert not report.violations, str(report)
-        assert report.figures["calls"] > 50
+    report = run_seed(2, PLANS[name])
+    assert not report.violations, str(report)
+    assert report.figures["calls"] > 50
 
 
 def test_one_seed_gives_one_trace():
     """House, four doors: a seed reproduces a run exactly, in another process and with other string hashes too."""
-    here = run_seed(3, PLANS["everything"]).digest
-    assert run_seed(3, PLANS["everything"]).digest == here
-    program = "from twisted_kv.simulation.run import PLANS, run_seed; print(run_seed(3, PLANS['everything']).digest)"
+    here = run_seed(2, PLANS["everything"]).digest
+    assert run_seed(2, PLANS["everything"]).digest == here
+    program = "from twisted_kv.simulation.run import PLANS, run_seed; print(run_seed(2, PLANS['everything']).digest)"
     told = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONHASHSEED": "7"},
@@ -63,7 +63,7 @@ def test_one_seed_gives_one_trace():
         check=True,
     )
     assert told.stdout.strip() == here
-    assert run_seed(4, PLANS["everything"]).digest != here
+    assert run_seed(2, PLANS["lossy"]).digest != here
 
 
 def forget_sessions(monkeypatch):
@@ -77,6 +77,17 @@ def vote_without_saving(monkeypatch):
     save = LogStore.save
     without = msgspec.structs.replace
     monkeypatch.setattr(LogStore, "save", lambda self, ready: save(self, without(ready, hard_state=None)))
+
+
+def answer_before_saving(monkeypatch):
+    """Hazard 16: an acknowledgment leaves before the entry is durable."""
+    save = Replica._save
+
+    def early(self, ready):
+        self._mail.post(ready.messages)
+        save(self, ready)
+
+    monkeypatch.setattr(Replica, "_save", early)
 
 
 def serve_what_is_leaving(monkeypatch):
@@ -107,6 +118,7 @@ def claim_a_later_checkpoint(monkeypatch):
     [
         (forget_sessions, "lossy"),
         (vote_without_saving, "crashes"),
+        (answer_before_saving, "calm"),
         (serve_what_is_leaving, "churn"),
         (claim_a_later_checkpoint, "crashes"),
     ],
@@ -119,14 +131,13 @@ def test_a_mutant_does_not_survive(mutant, plan, small, monkeypatch):
 
 def test_a_violation_is_told_with_its_replay_command(small, monkeypatch):
     """Contract §2, simulate: seed, command, exit status 1."""
-    serve_what_is_leaving(monkeypatch)
+    answer_before_saving(monkeypatch)
     lines = []
-    assert main(seeds=3, jobs=1, seed=None, plan="churn", trace=False, echo=lines.append) == 1
+    assert main(seeds=1, jobs=1, seed=None, plan="calm", trace=False, echo=lines.append) == 1
     text = "\n".join(lines)
     assert "VIOLATION" in text
-    assert "replay: twisted-kv simulate --seed " in text
-    assert "--plan churn --trace" in text
-    assert lines[-1].startswith("3 seeds of plan churn: ")
+    assert "replay: twisted-kv simulate --seed 1 --plan calm --trace" in text
+    assert lines[-1] == "1 seeds of plan calm: 1 with violations"
 
 
 def test_a_single_seed_can_be_traced(small):
@@ -138,8 +149,8 @@ def test_a_single_seed_can_be_traced(small):
 
 def test_seeds_spread_over_processes():
     lines = []
-    assert main(seeds=2, jobs=2, seed=None, plan="calm", trace=False, echo=lines.append) == 0
-    assert sorted(lines)[0].startswith("2 seeds of plan calm: 0")
+    assert main(seeds=2, jobs=2, seed=None, plan="lossy", trace=False, echo=lines.append) == 0
+    assert sorted(lines)[0].startswith("2 seeds of plan lossy: 0")
 
 
 def test_what_hangs_is_a_violation(small, monkeypatch):

@@ -23,7 +23,14 @@ def test_a_list_is_split_at_commas_without_a_backslash_and_pieces_stay_unchanged
 
 @pytest.mark.parametrize(
     "text",
-    ["tcp:127.0.0.1:7001", "tcp:host=db.example:port=1", "tcp:h:1:timeout=3", "tcp:h:65535", "unix:/tmp/x", r"tcp:\:\:1:7"],
+    [
+        "tcp:127.0.0.1:7001",
+        "tcp:host=db.example:port=1",
+        "tcp:h:1:timeout=3",
+        "tcp:h:65535",
+        "unix:/tmp/x",
+        r"tcp:\:\:1:7",
+    ],
 )
 def test_good_client_endpoints_pass(text):
     check_endpoint(text)
@@ -31,7 +38,19 @@ def test_good_client_endpoints_pass(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nonsense", "tcp", "tcp:", "tcp:h", "tcp:h:x", "tcp:h:0", "tcp:h:65536", "tcp::7001", "tcp:h:1:bogus=2", "foo:h:1"],
+    [
+        "",
+        "nonsense",
+        "tcp",
+        "tcp:",
+        "tcp:h",
+        "tcp:h:x",
+        "tcp:h:0",
+        "tcp:h:65536",
+        "tcp::7001",
+        "tcp:h:1:bogus=2",
+        "foo:h:1",
+    ],
 )
 def test_bad_client_endpoints_are_refused_with_one_line_that_names_them(text):
     """Contract §1: bad endpoints stop the start with one clear line."""

@@ -45,7 +45,14 @@ def test_a_door_takes_one_body_of_bytes_and_nothing_else():
     """The body is a value only once its codec has said so; anything else never reaches a door."""
     entered = []
     wire = Wire(doors={"echo": lambda body: (entered.append(body), succeed(body))[1]})
-    for args, kw in (((), {}), (("x",), {}), ((1,), {}), ((b"x", b"y"), {}), ((b"x",), {"body": b"y"}), (([b"x"],), {})):
+    for args, kw in (
+        ((), {}),
+        (("x",), {}),
+        ((1,), {}),
+        ((b"x", b"y"), {}),
+        ((b"x",), {"body": b"y"}),
+        (([b"x"],), {}),
+    ):
         (failure,) = wire.call("echo", *args, **kw)
         assert type(failure.value) is BadRequest
     assert entered == []

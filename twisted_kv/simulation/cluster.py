@@ -31,7 +31,7 @@ from twisted_kv.replica.member import IChores, Kind, Member, Parts
 from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
 from twisted_kv.simulation.disk import InjectedError, InjectedFull, SimDisk
-from twisted_kv.simulation.invariants import Watch, WatchedCore, WatchedMachine
+from twisted_kv.simulation.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
 from twisted_kv.simulation.network import Hub
 from twisted_kv.simulation.world import Host, World
 from twisted_kv.storage.directory import ReplicaDirectory, open_directory
@@ -262,8 +262,9 @@ class Cluster:
     def _boot(self, seat: Seat, life: str) -> Boot:
         host = self.world.host(seat.name)
         random = self.world.random_for(life)
-        network = self.hub.at(host)
-        directory = Directory(open_directory(seat.path, synchronous="OFF", ballast_bytes=0))
+        network = WatchedNetwork(self.hub.at(host), self.watch, seat.name)
+        opened = open_directory(seat.path, synchronous="OFF", ballast_bytes=0)
+        directory = Directory(opened, WatchedLog(opened.log, self.watch, seat.name))
         disks = (
             SimDisk(host, self.world.random_for(f"{life}/log")),
             SimDisk(host, self.world.random_for(f"{life}/data")),
@@ -296,7 +297,7 @@ class Cluster:
 
         def make_core(node: NodeID, voters: frozenset[NodeID], restored: Restored, applied: int) -> IConsensus:
             core = RaftNode(node, voters, restored, random, applied=applied)
-            return WatchedCore(core, self.watch, seat.gid, seat.name, restored, applied)
+            return WatchedCore(core, self.watch, seat.gid, seat.name, applied)
 
         parts = Parts(
             kind=seat.kind,
@@ -333,7 +334,8 @@ class Cluster:
     async def _stop(self, name: str, boot: Boot) -> None:
         if boot.member.replica is not None:
             await boot.member.replica.hand_over()
-        self.hub.unlisten(self._by_name[name].endpoint)
+        if self.hub.listens(self._by_name[name].endpoint):
+            self.hub.unlisten(self._by_name[name].endpoint)
         await boot.member.stop()
         self._end(name, boot)
 
@@ -350,9 +352,9 @@ class Cluster:
 class Directory:
     """A ReplicaDirectory that closes what a killed process leaves open."""
 
-    def __init__(self, directory: ReplicaDirectory) -> None:
+    def __init__(self, directory: ReplicaDirectory, log: ILogStore) -> None:
         self._directory = directory
-        self.log: ILogStore = directory.log
+        self.log = log
         self.data: IDataStore = _Data(directory.data)
         self.release_ballast = directory.release_ballast
         self.reserve_ballast = directory.reserve_ballast

@@ -1,8 +1,9 @@
-"""What must hold at every moment, seen where it happens: between each core and its corridor, and at each apply.
+"""What must hold at every moment, seen where it happens: at each core, machine, log file and link of a member.
 
-Election safety, state machine safety and durable votes (Raft Figure 3 and §5.2), one group per shard, equal state at
-equal index (hazard 20), exactly once. Each finding is a line in ``wrong``. It watches through wrappers around the
-production core and machine, which change nothing; what clients saw is judged elsewhere (linearizability).
+Election safety, state machine safety, no promise before it is durable and none forgotten (Raft Figures 2 and 3), one
+group per shard, equal state at equal index (hazard 20), exactly once. Each finding is a line in ``wrong``. It watches
+through wrappers around the production classes, which change nothing; what clients saw is judged elsewhere
+(linearizability).
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from twisted_kv.consensus.types import Entry, HardState, Ready, Restored, Role, SnapshotInstalled, Ticket
-from twisted_kv.interfaces import IConsensus
+import msgspec
+
+from twisted_kv.consensus.raft.invariants import Invariants, InvariantViolated
+from twisted_kv.consensus.raft.messages import MESSAGES, AppendAck, AskVote, VoteAnswer
+from twisted_kv.consensus.raft.node import RaftNode
+from twisted_kv.consensus.types import Entry, Ready, Restored, Role, SnapshotInstalled, Ticket
+from twisted_kv.interfaces import INetwork
 from twisted_kv.simulation.history import Call, History
+from twisted_kv.transport.wire import PEER_STEP, STEP
 
 DIGEST_EVERY: Final = 16
 WRONG_MAX: Final = 20
@@ -34,9 +41,10 @@ class Watch:
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self.elected: Callable[[], None] = lambda: None
+        self._figures: dict[int, Invariants] = {}
         self._leaders: dict[tuple[int, int], str] = {}
         self._committed: dict[tuple[int, int], tuple[int, int]] = {}
-        self._durable: dict[str, HardState] = {}
+        self._durable: dict[str, _Durable] = {}
         self._digests: dict[tuple[int, Place], tuple[int, str]] = {}
         self._served: dict[int, tuple[Place, frozenset[int]]] = {}
 
@@ -45,19 +53,47 @@ class Watch:
         if len(self.wrong) < WRONG_MAX:
             self.wrong.append(line)
 
-    def booted(self, name: str, restored: Restored) -> None:
-        """A replica starts on what its disk gave back: no term or vote is ever forgotten (hazards 1 and 2)."""
-        durable, found = self._durable.get(name, HardState()), restored.hard_state
-        if found.term < durable.term or (found.term == durable.term and durable.vote not in (0, found.vote)):
-            self.report(f"{name} had saved {durable} and came back with {found}")
+    def restored(self, name: str, restored: Restored) -> None:
+        """A replica starts on what its disk gave back: no term, vote or entry is ever forgotten (hazards 1 and 2)."""
+        known, found = self._durable.get(name, _Durable()), restored.hard_state
+        last = restored.entries[-1].index if restored.entries else restored.boundary.index
+        voted = known.vote and (known.term, known.vote) != (found.term, found.vote)
+        if found.term < known.term or (found.term == known.term and voted) or last < known.last:
+            self.report(f"{name} had saved {known} and came back with {found}, last entry {last}")
+        self._durable[name] = _Durable(found.term, found.vote, last)
 
     def forgotten(self, name: str) -> None:
         """The directory of this replica was wiped on purpose."""
         self._durable.pop(name, None)
 
-    def saved(self, name: str, hard_state: HardState) -> None:
-        """A Ready was carried out, so this is durable."""
-        self._durable[name] = hard_state
+    def saved(self, name: str, ready: Ready) -> None:
+        """A save was carried out, whether or not anybody will be told."""
+        durable = self._durable[name]
+        if ready.hard_state is not None:
+            durable.term, durable.vote = ready.hard_state.term, ready.hard_state.vote
+        if ready.cut is not None:
+            durable.last = min(durable.last, ready.cut - 1)
+        if ready.entries:
+            durable.last = max(durable.last, ready.entries[-1].index)
+
+    def begun_anew(self, name: str, index: int) -> None:
+        """The log was reset behind rows that were installed."""
+        self._durable[name].last = index
+
+    def promised(self, name: str, message: Any) -> None:
+        """A message leaves: what it promises is on disk (Figure 2, "updated on stable storage before responding")."""
+        durable = self._durable[name]
+        match message:
+            case AppendAck(term=term, index=index):
+                kept = durable.term >= term and durable.last >= index
+            case AskVote(sender=candidate, term=term):
+                kept = durable.term > term or (durable.term, durable.vote) == (term, candidate)
+            case VoteAnswer(to=candidate, term=term, granted=True):
+                kept = durable.term > term or (durable.term, durable.vote) == (term, candidate)
+            case _:
+                kept = True
+        if not kept:
+            self.report(f"{name} sends {message} and has saved only {durable}")
 
     def led(self, gid: int, term: int, name: str) -> None:
         """At most one leader per term (§5.2)."""
@@ -67,6 +103,13 @@ class Watch:
             self.elected()
         elif other != name:
             self.report(f"group {gid} has two leaders in term {term}: {other} and {name}")
+
+    def looked_at(self, gid: int, core: RaftNode) -> None:
+        """All of Raft Figure 3, as far as one more look at one core shows it."""
+        try:
+            self._figures.setdefault(gid, Invariants()).observe((core,))
+        except InvariantViolated as error:
+            self.report(f"group {gid}: {error}")
 
     def committed(self, gid: int, entry: Entry, name: str) -> None:
         """If a replica has applied an entry at an index, no other ever applies another one there (§5.4.3)."""
@@ -95,16 +138,23 @@ class Watch:
                 self.report(f"shards {sorted(serving & theirs)} are served by groups {other} and {gid}")
 
 
+class _Durable(msgspec.Struct):
+    """What is on the disk of a member: its term and vote, and the index of its last entry."""
+
+    term: int = 0
+    vote: int = 0
+    last: int = 0
+
+
 class WatchedCore:
     """An IConsensus that tells a Watch what goes through it."""
 
-    def __init__(self, core: IConsensus, watch: Watch, gid: int, name: str, restored: Restored, applied: int) -> None:
+    def __init__(self, core: RaftNode, watch: Watch, gid: int, name: str, applied: int) -> None:
         self._core = core
         self._watch = watch
         self._gid = gid
         self._name = name
         self._applied = applied
-        watch.booted(name, restored)
 
     def tick(self) -> None:
         self._core.tick()
@@ -123,6 +173,7 @@ class WatchedCore:
     def ready(self) -> Ready | None:
         ready = self._core.ready()
         if ready is not None:
+            self._watch.looked_at(self._gid, self._core)
             if ready.standing is not None and ready.standing.role is Role.LEADER:
                 self._watch.led(self._gid, ready.standing.term, self._name)
             for entry in ready.committed:
@@ -130,8 +181,6 @@ class WatchedCore:
         return ready
 
     def advance(self, ready: Ready) -> None:
-        if ready.hard_state is not None:
-            self._watch.saved(self._name, ready.hard_state)
         self._core.advance(ready)
 
     def compact(self, index: int) -> None:
@@ -165,6 +214,48 @@ class WatchedMachine:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._machine, name)
+
+
+class WatchedLog:
+    """A log store that tells a Watch what is durable; all else is the store's own."""
+
+    def __init__(self, log: Any, watch: Watch, name: str) -> None:
+        self._log = log
+        self._watch = watch
+        self._name = name
+
+    def restore(self) -> Restored:
+        restored: Restored = self._log.restore()
+        self._watch.restored(self._name, restored)
+        return restored
+
+    def save(self, ready: Ready) -> None:
+        self._log.save(ready)
+        self._watch.saved(self._name, ready)
+
+    def reset(self, index: int, term: int) -> None:
+        self._log.reset(index, term)
+        self._watch.begun_anew(self._name, index)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+class WatchedNetwork:
+    """An INetwork that tells a Watch what a core says to its peers."""
+
+    def __init__(self, network: INetwork, watch: Watch, name: str) -> None:
+        self._network = network
+        self._watch = watch
+        self._name = name
+        self.call = network.call
+        self.close = network.close
+
+    def send(self, endpoint: str, verb: str, body: bytes) -> None:
+        if verb == PEER_STEP:
+            for message in MESSAGES.decode(STEP.decode(body).body):
+                self._watch.promised(self._name, message)
+        self._network.send(endpoint, verb, body)
 
 
 def exactly_once(history: History, final: Mapping[str, str | None]) -> list[str]:

@@ -310,7 +310,7 @@ class Link:
             if now - self._asked_at > self._patience.sign:
                 self._complaints.warn("{endpoint} gives no sign of life", endpoint=self._name)
                 broker.abort()
-        elif broker.waitingForAnswers or self.backlog or self._used_at > broker.heard_at:
+        elif broker.waitingForAnswers or self.backlog or self._used_at >= broker.heard_at:
             if now - broker.heard_at > self._patience.silence:
                 self._asked_at = now
                 root.callRemote(PING).addBoth(self._heard)

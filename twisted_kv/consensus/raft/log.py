@@ -113,7 +113,8 @@ class Log:
         """Drop the entry at ``index`` and all after it: they contradict the leader's (§5.3)."""
         assert self.boundary.index < index <= self.last
         if index <= self._handed:
-            self._cut = index if self._cut is None else min(self._cut, index)
+            # Handed falls below a cut, so a later one that the disk must hear of lies lower still.
+            self._cut = index
         place = index - self.first
         del self._entries[place:], self._sizes[place:]
         self._handed = min(self._handed, index - 1)
