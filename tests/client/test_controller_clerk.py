@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError
 
 from twisted_kv.errors import BadRequest, NoSuchShard, OutcomeUnknown, Overloaded, Unavailable, WrongType
 from twisted_kv.interfaces import NotSent
-from twisted_kv.machines.commands import Expired, Join, Leave, Move, Readdress
+from twisted_kv.machines.commands import Expired, Join, Leave, Move, Readdress, Refused
 from twisted_kv.transport.wire import CTL_CHANGE, CTL_ENROLL, Iam
 
 
@@ -102,6 +102,17 @@ def test_a_lost_session_is_replaced_when_nothing_can_have_happened(cluster, cler
     cluster.result(clerk.move(1, 1))
     assert cluster.changes == [Move(1, 1)]
     assert cluster.network.count(CTL_ENROLL) == 1
+
+
+@pytest.mark.parametrize("error", ["Overloaded", "Unavailable"])
+def test_a_refusal_that_is_not_kept_settles_no_earlier_attempt(cluster, clerk, error):
+    """Hazard 40: the first attempt may stand in a log yet."""
+    cluster.faults = [fake.silent, fake.answering(Refused(error, "not now"))]
+    with pytest.raises(OutcomeUnknown):
+        cluster.result(clerk.move(1, 1))
+    cluster.faults = [fake.answering(Refused(error, "not now"))]
+    with pytest.raises((Overloaded, Unavailable)):
+        cluster.result(clerk.move(1, 1))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_many_partitions_many_clients_3a(tmp_path: Path) -> None:
 
     Fails if a Clerk sends a repeat under a new sequence.
     """
-    generic(tmp_path, Row(clients=5, servers=5, partitions=True, seconds=4.0))
+    generic(tmp_path, Row(clients=5, servers=5, partitions=True, seconds=3.0))
 
 
 def test_persist_one_client_3a(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_persist_partition_3a(tmp_path: Path) -> None:
 
     Fails if ``LogStore.save`` leaves term and vote out.
     """
-    generic(tmp_path, Row(clients=5, servers=5, crash=True, partitions=True, seconds=4.0))
+    generic(tmp_path, Row(clients=5, servers=5, crash=True, partitions=True, seconds=3.0))
 
 
 def test_persist_partition_unreliable_3a(tmp_path: Path) -> None:

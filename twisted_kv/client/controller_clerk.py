@@ -143,6 +143,9 @@ class ControllerClerk:
             if isinstance(answer, Configured):
                 return answer.configuration
             if isinstance(answer, Refused):
+                # These two are not kept by the servers: an earlier attempt may still be carried out.
+                if unsettled and answer.error in ("Overloaded", "Unavailable"):
+                    raise unknown(answer.text)
                 raise by_name(answer.error, answer.text)
             assert isinstance(answer, Expired), answer
             if self._session is session:
