@@ -9,7 +9,7 @@ from test_raft_messages import ONE_OF_EACH
 
 from twisted_kv.consensus import types
 from twisted_kv.consensus.raft.dispatch import EVENTS, TABLE, Terms
-from twisted_kv.consensus.raft.messages import Append, AppendAck, AskVote, Message
+from twisted_kv.consensus.raft.messages import Append, AppendAck, AppendRefused, AskVote, HeartbeatAck, Message
 from twisted_kv.consensus.raft.roles import Copy, RoleState
 from twisted_kv.consensus.types import CopySeen, Entry
 
@@ -98,5 +98,6 @@ def test_answers_of_copies_count_only_where_copies_may_speak():
     stage = Stage()
     assert stage.step(AskVote(-2, 1, 9, 9, 9, True)) == [] and stage.status.term == 0
     stage.lead()
-    stage.step(AppendAck(-2, 1, stage.status.term, 1))
-    assert stage.status.commit == 0
+    term = stage.status.term
+    stage.step(AppendAck(-2, 1, term, 1), AppendRefused(-2, 1, term, 0, 0, 0), HeartbeatAck(-2, 1, term, 0))
+    assert stage.status.commit == 0 and [peer.node for peer in stage.status.peers] == [2, 3]
