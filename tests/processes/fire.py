@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import pytest_twisted
-from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.internet.defer import CancelledError, ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
@@ -80,17 +80,25 @@ class Scene:
 
     async def leader(self, gid=100):
         """The member that says it leads, asked as a plain script would."""
-        while True:
+        found = []
+
+        async def somebody_leads():
             for child in self.cluster.groups[gid]:
                 status = await self.ask(child, "status")
                 if status is not None and status["role"] == "leader":
-                    return child
-            await self.pause(0.1)
+                    found.append(child)
+                    return True
+            return False
+
+        await self.until(somebody_leads)
+        return found[0]
 
     async def ask(self, child, name, *args):
         """One call of a plain Perspective Broker script; None if nobody answers."""
         try:
             [answer] = await self.call(child, (name, *args))
+        except CancelledError:
+            raise
         except Exception:
             return None
         return None if isinstance(answer, Exception) else answer
@@ -108,6 +116,8 @@ class Scene:
             for name, *args in calls:
                 try:
                     answers.append(await root.callRemote(name, *args).addTimeout(3, self.reactor))
+                except CancelledError:
+                    raise
                 except Exception as error:
                     answers.append(error)
         finally:
@@ -118,13 +128,10 @@ class Scene:
         await deferLater(self.reactor, seconds)
 
     async def until(self, holds, *args):
-        """Wait until ``holds`` does, whether it answers at once or is to be awaited."""
+        """Wait until ``await holds(*args)`` does."""
         deadline = self.reactor.seconds() + PATIENCE_SECONDS
-        while True:
-            answer = holds(*args)
-            if answer is True or (hasattr(answer, "__await__") and await answer):
-                return
-            assert self.reactor.seconds() < deadline, "waited in vain"
+        while not await holds(*args):
+            assert self.reactor.seconds() < deadline, f"waited in vain: {holds.__name__}"
             await self.pause(0.05)
 
     def told(self, child):

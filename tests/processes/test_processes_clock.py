@@ -53,8 +53,12 @@ async def test_hazard_24_the_wall_clock_steps(tmp_path, step):
         writers, running = await writing(scene)
 
         async def more_is_written():
-            before = acknowledged(writers)
-            await scene.until(lambda: acknowledged(writers) > before + 5)
+            enough = acknowledged(writers) + 5
+
+            async def written():
+                return acknowledged(writers) > enough
+
+            await scene.until(written)
 
         async def term():
             return (await scene.ask(await scene.leader(), "status"))["term"]

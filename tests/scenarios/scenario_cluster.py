@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from twisted_kv.client.clerk import Clerk
 from twisted_kv.client.controller_clerk import ControllerClerk
-from twisted_kv.machines.configuration import Configuration
+from twisted_kv.machines.configuration import Configuration, shard_of
 from twisted_kv.simulation.cluster import CONTROLLERS, Cluster
 from twisted_kv.simulation.network import RELIABLE, UNRELIABLE, SimNetwork
 from twisted_kv.simulation.world import World
@@ -178,11 +178,6 @@ class Stage(Entrance):
         """
         size, count = self._ask(gid, node, LOG.file, "SELECT coalesce(sum(length(entry)), 0), count(*) FROM entries")
         return 16 + size + 16 * count
-
-    def largest_entry_bytes(self, gid: int, node: int) -> int:
-        """Bytes of the largest row among those that ``raft_state_bytes`` counts."""
-        (size,) = self._ask(gid, node, LOG.file, "SELECT coalesce(max(length(entry)), 0) FROM entries")
-        return 16 + size
 
     def snapshot_bytes(self, gid: int, node: int) -> int:
         """Bytes of what the labs call the snapshot: all rows of the applied state on disk, names and values as UTF-8,
@@ -395,7 +390,7 @@ async def put_all(clerk: Clerk, values: Mapping[str, str]) -> None:
 async def check_all(clerk: Clerk, values: Mapping[str, str]) -> None:
     """One get after the other, and each tells what was written."""
     for key, value in values.items():
-        assert await clerk.get(key, timeout=PATIENT) == value, f"key {key} of shard {KEYS.index(key)}"
+        assert await clerk.get(key, timeout=PATIENT) == value, f"key {key} of shard {shard_of(key, SHARDS)}"
 
 
 async def check_and_append_all(stage: Stage, clerk: Clerk, values: dict[str, str]) -> None:

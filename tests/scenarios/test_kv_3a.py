@@ -91,7 +91,7 @@ def test_persist_partition_3a(tmp_path: Path) -> None:
 def test_persist_partition_unreliable_3a(tmp_path: Path) -> None:
     """Scenario §2.2 PersistPartitionUnreliable3A.
 
-    Fails if a leader never asks again whether an append that was lost has arrived.
+    Fails if a follower commits whatever it was sent.
     """
     generic(tmp_path, Row(clients=5, servers=5, unreliable=True, crash=True, partitions=True, calls_min=400))
 

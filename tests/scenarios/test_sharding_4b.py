@@ -42,8 +42,7 @@ async def test_static_shards(stage: Stage) -> None:
     """Scenario §2.4 StaticShards: with one of two groups stopped exactly the five keys of the other one answer, each
     rightly; all ten after it has come back; no snapshot was written.
 
-    Fails if a server serves shards that it was not given, or if a lane waits for the dead group before it asks the
-    living one.
+    Fails if a join moves no shards, or if a restarted replica does not replay its log.
     """
     await stage.join(100)
     await stage.join(101)
@@ -87,8 +86,7 @@ async def test_join_leave(stage: Stage) -> None:
     """Scenario §2.4 JoinLeave: every key is right after a join and after the giver left; with the giver stopped all
     ten are readable; no snapshot was written.
 
-    Fails if rows are not installed, if a taker serves before the last chunk, or if what was handed over is only
-    referred to.
+    Fails if rows are not installed, or if a taker serves before they are.
     """
     await stage.join(100)
     clerk = stage.clerk()
@@ -110,12 +108,15 @@ async def test_snapshot(stage: Stage) -> None:
     """Scenario §2.4 Snapshot: thirty keys right over joins and leaves and after a restart of everything; the Raft
     state of every server is at most 8 × 1000 bytes.
 
-    Fails if checkpoints leave out what the configuration is, or rows that were installed, or if the log is not cut.
+    The keys are put ten times, for our gets leave nothing in the log: it would have stayed below the limit uncut.
+    Fails if checkpoints leave out which configuration it is, the phases of shards, or rows that were installed, or if
+    the log is not cut.
     """
     await stage.join(100)
     clerk = stage.clerk()
     values = random_values(stage, [key_in(shard, place) for shard in range(SHARDS) for place in range(3)])
-    await put_all(clerk, values)
+    for _ in range(10):
+        await put_all(clerk, values)
     await check_all(clerk, values)
     await stage.join(101)
     await stage.join(102)
@@ -140,8 +141,10 @@ async def test_miss_change(stage: Stage) -> None:
     """Scenario §2.4 MissChange: servers that were down during changes of configuration catch up; every key is right
     with one server of each group down, and again when those that missed the changes are needed for a majority.
 
-    Fails if a restarted replica asks for the newest configuration and not for the next, or if a snapshot leaves out
-    which shards are here.
+    Beyond the lab, three changes at once bring all shards to one group, and the others are stopped: an owner goes on
+    serving until the next one asks, so a group that follows no configuration any more would not show.
+    Fails if a group asks for the newest configuration and not for the next, or if checkpoints leave out the phases of
+    shards.
     """
     await stage.join(100)
     clerk = stage.clerk()
@@ -165,6 +168,13 @@ async def test_miss_change(stage: Stage) -> None:
     await check_and_append_all(stage, clerk, values)
     await start_node_of_each(stage, 2)
     await check_all(clerk, values)
+    await stage.join(102)
+    await stage.leave(101)
+    await stage.leave(100)
+    await stage.sleep(2.0)
+    await stage.stop_group(100)
+    await stage.stop_group(101)
+    await check_all(clerk, values)
 
 
 @on_stage(log_bytes_max=100)
@@ -172,7 +182,7 @@ async def test_concurrent1(stage: Stage) -> None:
     """Scenario §2.4 Concurrent1: ten appenders while groups join, leave, and are all stopped and started again in
     between; every key is the concatenation of what its owner was told.
 
-    Fails if sessions do not travel with their shard, or if an outcome WrongGroup is recorded as executed.
+    Fails if checkpoints leave out the sessions, or if the log is not cut.
     """
     await stage.join(100)
     clerk = stage.clerk()
@@ -209,7 +219,7 @@ async def test_concurrent2(stage: Stage) -> None:
     """Scenario §2.4 Concurrent2: ten appenders while shards go round the groups and groups restart that have to pull
     from different sources; every key is the concatenation of what its owner was told; no snapshot was written.
 
-    Fails if a pull goes to the present owner and not to the source that the configuration names.
+    Fails if a pull goes to the holder and not to the source that the configuration names.
     """
     await stage.join(101)
     await stage.join(100)
@@ -244,7 +254,7 @@ async def test_concurrent3(stage: Stage) -> None:
     """Scenario §2.4 Concurrent3: ten appenders without a pause while for 12 s groups join, everything restarts at
     once, and groups leave; every key is the concatenation of what its owner was told.
 
-    Fails if a checkpoint leaves out the phase of a shard, what is owed, or the sessions.
+    Fails if a checkpoint leaves out the phase of a shard or its sessions, or if sessions stay when their shard goes.
     """
     await stage.join(100)
     clerk = stage.clerk()
@@ -274,7 +284,7 @@ async def test_unreliable1(stage: Stage) -> None:
     """Scenario §2.4 Unreliable1: every key is right over joins and leaves though a tenth of all requests and a tenth
     of all answers are lost.
 
-    Fails if a retry has a sequence of its own, or if a repeated Install is installed twice.
+    Fails if a machine does not record what it has executed.
     """
     stage.set_unreliable(True)
     await stage.join(100)
@@ -296,7 +306,7 @@ async def test_unreliable2(stage: Stage) -> None:
     """Scenario §2.4 Unreliable2: ten appenders over joins and leaves on the unreliable network; every key is the
     concatenation of what its owner was told.
 
-    Fails if an outcome is not recorded, or if sessions do not travel with their shard.
+    Fails if a machine does not record what it has executed, or if sessions do not travel with their shard.
     """
     stage.set_unreliable(True)
     await stage.join(100)
@@ -317,7 +327,7 @@ async def test_unreliable3(stage: Stage) -> None:
     """Scenario §2.4 Unreliable3: as Unreliable2, but each of ten clients picks any key: 50 % Append, 5 % Put, 45 %
     Get. The whole history is linearizable, and the checker could decide that.
 
-    Fails if a group answers gets from what it has applied, without a quorum, or goes on to serve what it has lost.
+    Fails if a server answers gets from what it has applied, without a quorum, or goes on to serve what it has lost.
     """
     stage.set_unreliable(True)
     history = History()
@@ -341,8 +351,7 @@ async def test_challenge1_delete(stage: Stage) -> None:
     Measured are the rows of the applied state, with keys, values, sessions and configuration, and the rows of the log
     with term and vote: not the files.
 
-    Fails if a giver is never asked to drop, if a dropped copy's rows stay in the data file, or if the log keeps what
-    two checkpoints cover.
+    Fails if a giver is never asked to drop, if the rows of a dropped copy stay on disk, or if the log is not cut.
     """
     await stage.join(100)
     clerk = stage.clerk()
@@ -375,7 +384,7 @@ async def test_challenge2_unaffected(stage: Stage) -> None:
     """Scenario §2.4 Challenge2Unaffected: group 101 goes on serving the shards it had, reads and writes, though it can
     never obtain those of group 100, which is dead and has left.
 
-    Fails if the shards of a group are served only when none is PULLING.
+    Fails if a group serves nothing while a shard of its is PULLING.
     """
     stage.set_unreliable(True)
     await stage.join(100)
@@ -400,7 +409,7 @@ async def test_challenge2_partial(stage: Stage) -> None:
     """Scenario §2.4 Challenge2Partial: group 101 serves what it gained from 102 as soon as that has come, though it
     waits for ever for the shards of 100, which is dead and has left with 102.
 
-    Fails if a shard that has arrived is served only when all of the configuration have.
+    Fails if a group serves nothing while a shard of its is PULLING.
     """
     stage.set_unreliable(True)
     shards = (await stage.join(100, 101, 102)).shards

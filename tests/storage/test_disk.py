@@ -65,9 +65,17 @@ async def test_closing_the_thread_disk_waits_for_what_was_given():
     gate.set()
     await closed.addTimeout(5, reactor)
     assert done == [1]
-    assert not any(thread.name.startswith("twisted-kv disk") for thread in threading.enumerate())
+    assert not any("twisted-kv disk" in thread.name for thread in threading.enumerate())
     with pytest.raises(AssertionError):
         disk.run(lambda: None)
+
+
+def test_a_thread_disk_that_was_never_used_has_no_thread_to_end():
+    """Contract §1: a server that is refused at start ends, though no reactor runs that could end a thread."""
+    disk, closed = ThreadDisk(reactor=None), []
+    disk.close().addCallback(closed.append)
+    assert closed == [None]
+    assert not any("twisted-kv disk" in thread.name for thread in threading.enumerate())
 
 
 def test_the_probe_takes_the_median_and_leaves_nothing(tmp_path):
@@ -83,12 +91,9 @@ def test_a_very_slow_disk_is_not_probed_for_long(tmp_path):
     assert clock.now < 1.5
 
 
-@pytest_twisted.ensureDeferred
-async def test_the_disk_is_chosen_by_its_fsync(tmp_path):
+def test_the_disk_is_chosen_by_its_fsync(tmp_path):
     class Reactor(FakeClock):
         callFromThread = reactor.callFromThread
 
     assert isinstance(choose_disk(str(tmp_path), Reactor(0.0014)), InlineDisk)
-    slow = choose_disk(str(tmp_path), Reactor(0.0016))
-    assert isinstance(slow, ThreadDisk)
-    await slow.close().addTimeout(5, reactor)
+    assert isinstance(choose_disk(str(tmp_path), Reactor(0.0016)), ThreadDisk)

@@ -112,6 +112,7 @@ def test_no_requests_are_read_from_who_does_not_read_answers():
         encoded([b"pb"]),
         encoded(5),
         encoded(b"pb") + message(b"echo", [b"x"]),
+        encoded(b"pb") + encoded([b"message", 1, b"root", b"echo", 1, b"", b""]),
         encoded(b"pb") + encoded([b"version", 7]),
         encoded(b"pb") + encoded(b"version"),
         encoded(b"pb") + encoded([b"version", 6, b"x" * 300]),
@@ -313,10 +314,14 @@ def test_calls_beyond_the_limit_in_flight_are_overloaded_until_some_are_answered
 
 def test_bytes_of_requests_in_flight_are_bounded_too():
     """Hazards S5."""
-    wire = Wire(doors={"hang": lambda body: Deferred()}, hospitality=limited(call_bytes_max=100_000))
+    waiting = Deferred()
+    doors = {"hang": lambda body: waiting, "echo": echo}
+    wire = Wire(doors=doors, hospitality=limited(call_bytes_max=100_000))
     assert wire.call("hang", b"x" * 60_000) == []
-    (failure,) = wire.call("hang", b"x" * 60_000)
+    (failure,) = wire.call("echo", b"x" * 60_000)
     assert type(failure.value) is Overloaded
+    waiting.callback(b"")
+    assert wire.call("echo", b"x" * 60_000) == [b"x" * 60_000]
 
 
 def test_a_cancelled_call_is_forgotten_and_its_late_answer_dropped():

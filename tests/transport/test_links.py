@@ -151,6 +151,29 @@ def test_the_pauses_between_attempts_grow_to_a_second_and_calls_wait_them_out():
     assert 0.9 < pauses[-1] <= PATIENCE.retry_max + 0.02
 
 
+def test_a_link_that_stood_is_redialled_at_once_and_its_pauses_begin_anew():
+    """A server that was restarted must not pay for what was long ago."""
+    stage = Stage()
+    for _ in range(8):
+        stage.call()
+        while stage.attempts[-1][1].called:
+            stage.clock.advance(0.05)
+        stage.refuse()
+    _, fired = stage.call()
+    stage.advance(1, pumping=False)
+    stage.accept()
+    assert fired == [b"x"]
+    stage.advance(PATIENCE.settled + 0.5)
+    stage.client.lose()
+    attempts = len(stage.attempts)
+    stage.call()
+    assert len(stage.attempts) == attempts + 1
+    stage.refuse()
+    stage.call()
+    stage.advance(0.1, pumping=False)
+    assert len(stage.attempts) == attempts + 2
+
+
 def test_a_silent_peer_is_given_up():
     """Ecosystem §1.7: whenConnected fires on TCP connect; a peer that never negotiates hangs a naive client."""
     stage = Stage()

@@ -97,6 +97,23 @@ def test_five_thousand_idle_sockets_do_not_stop_a_peer():
     assert factory.connections == 50 and not peer.cut
 
 
+def test_connections_that_were_cut_and_are_not_gone_yet_are_replaced_only_once():
+    """A real transport tells of its end a turn later; many newcomers may come in one turn."""
+    clock = Clock()
+    factory = factory_with(clock, connections_max=3)
+    aborted = []
+    for _ in range(10):
+        broker = factory.buildProtocol(None)
+        transport = MemoryTransport(broker)
+        transport.abortConnection = lambda transport=transport: aborted.append(transport)
+        broker.makeConnection(transport)
+        clock.advance(0.01)
+    assert factory.connections == 3 and len(aborted) == len(set(aborted)) == 7
+    for transport in aborted:
+        transport.lose()
+    assert factory.connections == 3
+
+
 def test_a_newcomer_is_refused_when_all_are_busy():
     clock = Clock()
     factory = factory_with(clock, {"hang": lambda body: Deferred()}, connections_max=1)

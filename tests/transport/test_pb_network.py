@@ -1,10 +1,11 @@
 """The network door over real sockets on loopback, and what a plain script sees of it."""
 
 import pytest
-from pb_testing import Served, echo, reactor_test, stock_root, turns, until
+from pb_testing import MemoryTransport, Served, echo, encoded, reactor_test, stock_root, turns, until
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, gatherResults, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
 from twisted.spread import pb
 
 from twisted_kv.constants import MIB
@@ -156,6 +157,25 @@ async def test_an_idle_link_closes_and_the_next_call_makes_another():
         assert await served.call("echo", b"1") == b"1"
         await until(lambda: served.listening.connections == 0)
         assert await served.call("echo", b"2") == b"2"
+
+
+def test_close_waits_for_links_that_are_closing_themselves():
+    """INetwork: fires when all are gone."""
+    reactor, closed = MemoryReactorClock(), []
+    network = PBNetwork(reactor)
+    network.send("tcp:127.0.0.1:7001", "step", b"")
+    protocol = reactor.tcpClients[0][2].buildProtocol(None)
+    transport = MemoryTransport(protocol)
+    protocol.makeConnection(transport)
+    protocol.dataReceived(encoded([b"pb"]))
+    while not transport.disconnecting:
+        assert reactor.seconds() < 2 * PATIENCE.idle
+        reactor.advance(0.5)
+        protocol.dataReceived(encoded([b"answer", 2, b""]) if b"wire_ping" in transport.taken() else b"")
+    network.close().addCallback(closed.append)
+    assert closed == []
+    transport.lose()
+    assert closed == [None] and reactor.getDelayedCalls() == []
 
 
 @reactor_test()

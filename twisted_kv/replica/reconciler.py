@@ -103,8 +103,8 @@ class Reconciler:
         """State has changed: start what is new, cancel what is no longer wanted."""
         if self._stopped:
             return
-        wanted = self._chores() if self._replica.leads else ()
-        self._cancel([chore for chore in self._running if chore not in set(wanted)])
+        wanted = dict.fromkeys(self._chores() if self._replica.leads else ())
+        self._cancel([chore for chore in self._running if chore not in wanted])
         now = self._clock.seconds()
         for chore in wanted:
             if len(self._running) >= CHORES_AT_ONCE:

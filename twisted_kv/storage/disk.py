@@ -42,26 +42,33 @@ class InlineDisk:
 class ThreadDisk:
     """An IDisk with one thread of its own, which keeps the order.
 
+    The thread begins with the first work: a server that is refused before has none to end, and no reactor to end
+    it with.
+
     Args:
         reactor: to whose thread the results come back.
     """
 
     def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
-        self._pool = ThreadPool(1, 1, "twisted-kv disk")
-        self._pool.start()
+        self._pool: ThreadPool | None = None
         self._open = True
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
         """Fires in the reactor's thread. Cancelling it does not stop the work."""
         assert self._open
+        if self._pool is None:
+            self._pool = ThreadPool(1, 1, "twisted-kv disk")
+            self._pool.start()
         return deferToThreadPool(self._reactor, self._pool, work)
 
     def close(self) -> Deferred[None]:
         """Fires when all that was given has run and the thread is gone."""
-        finished = self.run(lambda: None)
         self._open = False
-        return finished.addCallback(lambda _: self._pool.stop())
+        pool = self._pool
+        if pool is None:
+            return succeed(None)
+        return deferToThreadPool(self._reactor, pool, lambda: None).addCallback(lambda _: pool.stop())
 
 
 def choose_disk(path: str, reactor: Any) -> InlineDisk | ThreadDisk:

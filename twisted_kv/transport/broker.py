@@ -33,7 +33,7 @@ from twisted.spread import banana, pb
 from twisted_kv.constants import MIB
 from twisted_kv.errors import BadRequest, KVError, Overloaded, ValueTooLarge, WrongType
 from twisted_kv.interfaces import LostAnswer, NotSent
-from twisted_kv.transport.banana import PREFIX_MAX, Budget, Decoder, Expression, Violation
+from twisted_kv.transport.banana import Budget, Decoder, Expression, Violation
 from twisted_kv.transport.faults import from_wire, internal_error, refusal, to_wire
 from twisted_kv.transport.plain import Jelly, PlainOnly, PlainValue, from_jelly, to_jelly
 
@@ -117,7 +117,6 @@ class GuardedBroker(pb.Broker):
             getattr(self.transport, switch, lambda on: None)(True)
         self.transport.registerProducer(self, True)
         pb.Broker.connectionMade(self)
-        self.setPrefixLimit(PREFIX_MAX)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._decoder.closed = True
