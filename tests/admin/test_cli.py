@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.task import Clock
 
 from twisted_kv._version import __version__
-from twisted_kv.admin import cli
-from twisted_kv.admin.cli import CONTROLLERS_VARIABLE, NODE_ENDPOINT
+from twisted_kv.admin import cli, reach
+from twisted_kv.admin.reach import CONTROLLERS_VARIABLE, NODE_ENDPOINT
 from twisted_kv.admin.running import status_of
 from twisted_kv.errors import NoSuchGroup, OutcomeUnknown, Unavailable
 from twisted_kv.machines.configuration import Configuration, Member
@@ -30,9 +29,10 @@ class Stage:
         self.open = 0
         self.capture = capfdbinary
         monkeypatch.delenv(CONTROLLERS_VARIABLE, raising=False)
-        monkeypatch.setattr(cli, "run", self.run)
-        monkeypatch.setattr(cli, "Clerk", self.make)
-        monkeypatch.setattr(cli, "ControllerClerk", self.make)
+        for room in (cli, reach):
+            monkeypatch.setattr(room, "run", self.run)
+            monkeypatch.setattr(room, "Clerk", self.make)
+            monkeypatch.setattr(room, "ControllerClerk", self.make)
 
     def make(self, controllers: list[str], reactor: Any) -> Stage:
         self.made.append(controllers)
@@ -94,18 +94,6 @@ def test_writes(stage: Stage, command: str, method: str) -> None:
     assert stage.kv(command, "k", "v") == (0, b"old\n" if command == "puthash" else b"", "")
     assert stage.calls == [(method, "k", "v", {"timeout": 10.0})]
     assert json.loads(stage.kv(command, "k", "v", "--json")[1])["key"] == "k"
-
-
-@pytest.mark.parametrize(("given", "value"), [(b" text \n", " text \n"), (b"", ""), (b"\xff\n", b"\xff\n")])
-def test_a_dash_reads_standard_input(stage: Stage, monkeypatch: pytest.MonkeyPatch, given: bytes, value: Any) -> None:
-    """Contract §2: unstripped; text if it is UTF-8, else bytes."""
-    with CliRunner().isolation(input=given):
-        assert cli.value_of("-") == value
-
-
-def test_an_argument_that_is_no_text_is_bytes() -> None:
-    assert cli.value_of("a\udcff") == b"a\xff"
-    assert cli.value_of("é") == "é"
 
 
 def test_delete(stage: Stage) -> None:
