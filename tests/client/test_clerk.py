@@ -22,7 +22,7 @@ from twisted_kv.errors import (
     WrongType,
 )
 from twisted_kv.interfaces import LostAnswer, NotSent
-from twisted_kv.machines.commands import GROUP_COMMANDS, Expired
+from twisted_kv.machines.commands import GROUP_COMMANDS, Expired, WrongGroup
 from twisted_kv.machines.configuration import Configuration, Member, shard_of
 from twisted_kv.transport.wire import ANSWERS, CTL_QUERY, KV_OPEN, KV_READ, KV_WRITE, Busy, Outcomes, Rejected
 
@@ -415,6 +415,21 @@ def test_a_shard_of_nobody_is_waited_for(cluster):
     start = cluster.clock.seconds()
     cluster.result(put)
     assert cluster.clock.seconds() - start < 0.2
+
+
+def test_a_configuration_that_the_controllers_do_not_have_is_looked_for_at_the_usual_pace(cluster):
+    """Scenario §2.4 Rejection5A: a group that follows other controllers tells of numbers that ours never reach."""
+
+    def ahead(cluster, endpoint, verb, body):
+        if endpoint in fake.CONTROLLERS:
+            return fake.fine(cluster, endpoint, verb, body)
+        return ANSWERS.encode(Outcomes(1, (WrongGroup(cluster.newest.num + 1, 9),)))
+
+    cluster.nemesis = lambda: ahead
+    get = cluster.clerk().get("k")
+    cluster.run(2)
+    assert not get.called
+    assert 10 < cluster.network.count(CTL_QUERY) < 60, "about ten times a second"
 
 
 def test_a_shard_of_nobody_says_so_when_the_time_is_up(cluster):

@@ -48,6 +48,7 @@ class Scene:
         self.meet_clients()
 
     def meet_clients(self):
+        self.writers = []
         self.clerk = Clerk(self.cluster.controller_endpoints, self.reactor)
         self.admin = ControllerClerk(self.cluster.controller_endpoints, self.reactor)
 
@@ -55,6 +56,8 @@ class Scene:
         return self
 
     async def __aexit__(self, *error):
+        for writer in self.writers:
+            writer.stopped = True
         for client in (self.clerk, self.admin):
             await client.close()
         # A stopped process does not hear SIGTERM.
@@ -193,6 +196,7 @@ class Writer:
 async def writing(scene, *keys):
     """Start a writer for each key."""
     writers = [Writer(scene.clerk, key) for key in keys or KEYS]
+    scene.writers += writers
     running = gatherResults([ensureDeferred(writer.run()) for writer in writers], consumeErrors=True)
     return writers, running
 

@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 HOUR = 3600.0
 
-SITECUSTOMIZE = '''
+SITECUSTOMIZE = """
 import os, time
 
 def stepped(real=time.time, path=os.environ["WALL_CLOCK_OFFSET"]):
@@ -19,7 +19,7 @@ def stepped(real=time.time, path=os.environ["WALL_CLOCK_OFFSET"]):
 
 # Before Twisted takes the name for its reactor and its log.
 time.time = stepped
-'''
+"""
 
 
 @pytest.fixture

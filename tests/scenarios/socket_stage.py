@@ -109,7 +109,8 @@ class SocketStage(Stage):
         finally:
             for cluster in self._clusters:
                 await cluster.end()
-        assert [cluster.watch.wrong for cluster in self._clusters] == [[] for _ in self._clusters]
+        wrong = [line for cluster in self._clusters for line in cluster.watch.wrong]
+        assert not wrong, "\n".join(wrong)
 
 
 class Seat(NamedTuple):

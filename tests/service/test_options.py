@@ -60,6 +60,14 @@ def test_bad_settings_end_the_program_with_one_line() -> None:
     assert str(caught.value).startswith("kv-controller: --node 3 ")
 
 
+@pytest.mark.parametrize("more", ["--nonsense", "--node", "stray"])
+def test_a_line_that_cannot_be_read_ends_the_program_with_one_line(more: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        ControllerOptions().parseOptions([*CONTROLLER.split(), more])
+    assert str(caught.value).startswith("kv-controller: ")
+    assert "\n" not in str(caught.value)
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         NodeOptions().parseOptions(["--version"])

@@ -81,6 +81,7 @@ class Clerk:
         self._nonce = self._draw_nonce()
         self._set_aside: list[Call] = []
         self._newest_heard = 0
+        self._asked_for = 0
         self._doubted = False
         self._asked_at = -inf
         self._looking = False
@@ -230,7 +231,8 @@ class Clerk:
 
     @property
     def _behind(self) -> bool:
-        return self._configuration is None or self._configuration.num < self._newest_heard
+        """Whether the controllers have a newer one. A number that they were asked for in vain is not of theirs."""
+        return self._configuration is None or max(self._configuration.num, self._asked_for) < self._newest_heard
 
     def _look(self) -> None:
         if not self._looking and not self._closed:
@@ -247,9 +249,10 @@ class Clerk:
             if not self._behind and not self._doubted:
                 await self._controllers.sleep(LOOK_AGAIN_SECONDS * (0.5 + 0.5 * self._random.random()))
             doubted, self._doubted = self._doubted, False
-            self._asked_at = self._clock.seconds()
+            self._asked_at, heard = self._clock.seconds(), self._newest_heard
             answer = await self._controllers.attempt(CTL_QUERY, _NEWEST, inf)
             if isinstance(answer, ConfigurationAnswer):
+                self._asked_for = heard
                 self._adopt(answer.configuration)
                 if doubted:
                     self._forget_detours()

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted_kv.codec import Malformed
 from twisted_kv.constants import ROWS_CHUNK_BYTES
 from twisted_kv.interfaces import IDataStore, IDisk, ISnapshot
+from twisted_kv.machines.rows import RowKey
 from twisted_kv.transport.wire import ROWS_ANSWER, ROWS_REQUEST, RowsAnswer, RowsRequest
 
 SNAPSHOT_SECONDS_MAX = 120.0
@@ -38,7 +39,7 @@ class Snapshots:
             request = ROWS_REQUEST.decode(body)
         except Malformed:
             return succeed(ROWS_ANSWER.encode(EXPIRED))
-        if request.gid != self._gid:
+        if request.gid != self._gid or not _can_be_asked_for(request.after):
             return succeed(ROWS_ANSWER.encode(EXPIRED))
         return ensureDeferred(self._chunk(request))
 
@@ -75,3 +76,8 @@ class Snapshots:
             if expiry.active():
                 expiry.cancel()
             snapshot.close()
+
+
+def _can_be_asked_for(after: RowKey | None) -> bool:
+    """A body can carry larger integers than SQLite knows."""
+    return after is None or max(after.shard, after.num) < 1 << 63

@@ -1,7 +1,8 @@
 """The command line of the three services, as twistd reads it.
 
-Turns the table in ``settings`` into ``usage.Options`` and what was given into Settings. Bad settings end the program
-with one line on standard error and status 1: a UsageError would have twistd print its whole help first.
+Turns the table in ``settings`` into ``usage.Options`` and what was given into Settings. Whatever is wrong ends the
+program with one line on standard error and status 1: a UsageError would have twistd print its whole help first, and
+all of it on standard output.
 """
 
 from __future__ import annotations
@@ -28,6 +29,17 @@ class ServiceOptions(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self._repeated: dict[str, list[str]] = {}
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Read a command line.
+
+        Raises:
+            SystemExit: with the line that says what is wrong.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"kv-{self.kind}: {error} (--help lists the options)") from None
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
