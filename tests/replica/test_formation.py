@@ -23,6 +23,7 @@ class Town:
         self.clock = Clock()
         self.network = SeenNetwork()
         self.copies = []
+        self.strangers = []
         self.formed = {}
         self.formations = {}
 
@@ -35,6 +36,7 @@ class Town:
             self.network,
             self.clock,
             lambda copy: self.copies.append((node, copy)),
+            lambda refusal: self.strangers.append(node),
         )
         self.formations[node] = formation
         self.network.doors[PEERS[node]] = {PEER_HELLO: formation.answer}
@@ -73,7 +75,14 @@ def test_single_member_forms_alone():
     facts = Facts()
     formed = []
     formation = Formation(
-        Hello("controller", 0, 1, "i1", "raft"), {1: "e1"}, facts, InlineDisk(), SeenNetwork(), Clock(), formed.append
+        Hello("controller", 0, 1, "i1", "raft"),
+        {1: "e1"},
+        facts,
+        InlineDisk(),
+        SeenNetwork(),
+        Clock(),
+        formed.append,
+        formed.append,
     )
     formation.start().addCallback(formed.append)
     assert formed == [{1: "i1"}]
@@ -99,6 +108,17 @@ def test_hazard_09_wiped_member_comes_back_as_a_copy(town):
     town.later()
     assert wiped.is_copy
     assert {copy for _, copy in town.copies} == {2}
+
+
+def test_hazard_37_a_directory_of_another_group_finds_out(town):
+    """Contract §1: it does not run beside the others as if it were theirs; they go on."""
+    for node in PEERS:
+        town.start(node, f"i{node}")
+    town.later()
+    town.down(2)
+    town.start(2, "j2", voters=((1, "j1"), (2, "j2"), (3, "j3")), formed=True)
+    town.later()
+    assert set(town.strangers) == {2}
 
 
 def test_wiped_during_formation_never_makes_a_second_set(town):
@@ -129,7 +149,14 @@ def test_other_group_or_consensus_is_not_listened_to(town):
     town.start(1, "i1")
     town.start(2, "i2")
     stranger = Formation(
-        Hello("group", 7, 3, "i3", "paxos"), PEERS, Facts(), InlineDisk(), town.network, town.clock, lambda _: None
+        Hello("group", 7, 3, "i3", "paxos"),
+        PEERS,
+        Facts(),
+        InlineDisk(),
+        town.network,
+        town.clock,
+        lambda _: None,
+        lambda _: None,
     )
     town.network.doors["e3"] = {PEER_HELLO: stranger.answer}
     stranger.start().addErrback(lambda _: None)

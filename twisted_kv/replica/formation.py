@@ -50,6 +50,7 @@ class Formation:
         peers: node → endpoint of every member, this one included.
         log: where acceptance is written, through ``disk``.
         copy_seen: called with a node whose directory is not among the voters of this formed group.
+        stranger: called once if it is this directory that belongs to another group, as a majority says.
     """
 
     log = Logger()
@@ -63,6 +64,7 @@ class Formation:
         network: INetwork,
         clock: IReactorTime,
         copy_seen: Callable[[NodeID], None],
+        stranger: Callable[[StartRefused], None],
     ) -> None:
         self._hello = hello
         self._peers = {node: endpoint for node, endpoint in peers.items() if node != hello.node}
@@ -71,6 +73,7 @@ class Formation:
         self._network = network
         self._clock = clock
         self._copy_seen = copy_seen
+        self._stranger = stranger
         self._heard: dict[NodeID, Hello] = {}
         self._formed: Deferred[Voters] = Deferred()
         self._saving = False
@@ -93,8 +96,7 @@ class Formation:
     def start(self) -> Deferred[Voters]:
         """Ask around until the group has formed. Fires with its voters; cancelled by ``stop``."""
         self._consider()
-        if not self._hello.formed or self.is_copy:
-            self._ask_all()
+        self._ask_all()
         return self._formed
 
     def stop(self) -> None:
@@ -154,11 +156,17 @@ class Formation:
         if hello.node not in self._peers:
             return
         self._heard[hello.node] = hello
-        if mine.formed:
-            if dict(mine.voters).get(hello.node) != hello.incarnation:
-                self._copy_seen(hello.node)
-        else:
+        if not mine.formed:
             self._consider()
+        elif dict(mine.voters).get(hello.node) != hello.incarnation:
+            self._copy_seen(hello.node)
+            self._look_who_is_the_stranger(hello)
+
+    def _look_who_is_the_stranger(self, hello: Hello) -> None:
+        """A formed peer of other voters: one of the two directories is from elsewhere; the majority is at home."""
+        alike = [node for node, heard in self._heard.items() if heard.formed and heard.voters == hello.voters]
+        if hello.formed and hello.voters != self._hello.voters and 2 * len(alike) > len(self._peers) + 1:
+            self._stranger(StartRefused("this directory belongs to another group of the same gid than its peers'"))
 
     def _consider(self) -> None:
         """Take the next step that what was heard allows; each step is durable before it is told."""

@@ -129,6 +129,7 @@ class Member:
             parts.network,
             parts.clock,
             self._copy_seen,
+            lambda refusal: self.failed(Failure(refusal)),
         )
         self._doors: dict[str, Door] = {
             PEER_HELLO: self._formation.answer,
