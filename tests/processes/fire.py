@@ -77,6 +77,10 @@ class Scene:
             child.kill(signum)
         await gatherResults([child.gone() for child in children])
 
+    async def ended(self, child):
+        """Wait until a process has ended by itself."""
+        await child.gone().addTimeout(PATIENCE_SECONDS, self.reactor)
+
     def revive(self, *children):
         for child in children:
             self.cluster.spawn(child)

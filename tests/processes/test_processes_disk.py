@@ -99,7 +99,7 @@ async def test_hazard_27_what_could_not_be_synced_is_not_acknowledged(tmp_path, 
         shim.fail_syncs(scene.node)
         with pytest.raises(KVError):
             await scene.clerk.put("k", "new", timeout=3)
-        await scene.node.gone()
+        await scene.ended(scene.node)
         assert scene.node.status == 1
         assert "\nkv-node: disk I/O error\n" in scene.told(scene.node)
         scene.revive(scene.node)
@@ -115,7 +115,7 @@ async def test_hazard_27_a_leader_whose_sync_fails_ends_and_the_others_go_on(tmp
         await scene.pause(1.0)
         leader = await scene.leader()
         shim.fail_syncs(leader)
-        await leader.gone()
+        await scene.ended(leader)
         assert leader.status == 1
         before = acknowledged(writers)
         assert await scene.leader() is not leader

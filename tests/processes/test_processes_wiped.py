@@ -72,13 +72,14 @@ async def test_hazard_37_a_directory_of_another_member_is_refused(tmp_path):
         [controller] = scene.cluster.controllers
         first, second, _ = scene.cluster.groups[100]
         await scene.kill(controller, first, second)
-        for arguments, complaint in (
+        swaps = (
             (instead(second, "--data", directory_of(first)), "belongs to node 1, not 2"),
             (instead(first, "--gid", "101"), "belongs to gid 100, not 101"),
             (instead(first, "--data", directory_of(controller)), "belongs to kind controller, not group"),
             (instead(controller, "--data", directory_of(first)), "belongs to kind group, not controller"),
             ([*first.arguments, "--peer", "4=tcp:127.0.0.1:1"], "belongs to a group of nodes 1, 2, 3"),
-        ):
+        )
+        for arguments, complaint in swaps:
             line = await scene.in_thread(refused, tmp_path, *arguments)
             assert line.startswith(f"{arguments[0]}: ")
             assert complaint in line

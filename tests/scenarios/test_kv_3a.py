@@ -93,7 +93,7 @@ def test_persist_partition_unreliable_3a(tmp_path: Path) -> None:
 
     Fails if a follower commits whatever it was sent.
     """
-    generic(tmp_path, Row(clients=5, servers=5, unreliable=True, crash=True, partitions=True, calls_min=400))
+    generic(tmp_path, Row(clients=5, servers=5, unreliable=True, crash=True, partitions=True, calls_min=250))
 
 
 def test_persist_partition_unreliable_linearizable_3a(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_snapshot_unreliable_recover_concurrent_partition_3b(tmp_path: Path) -> 
 
     Fails if rows of a peer are installed without taking them into memory.
     """
-    row = Row(5, 5, unreliable=True, crash=True, partitions=True, log_bytes_max=SNAPSHOTTING, calls_min=400)
+    row = Row(5, 5, unreliable=True, crash=True, partitions=True, log_bytes_max=SNAPSHOTTING, calls_min=250)
     assert generic(tmp_path, row).attempts[PEER_ROWS] > 0
 
 

@@ -19,7 +19,7 @@ from twisted.internet.task import Clock, deferLater
 
 from twisted_kv.interfaces import LostAnswer
 
-CALLS = 4000
+CALLS = 600
 
 
 class Echo:
@@ -127,13 +127,14 @@ async def test_a_server_that_stops_by_itself_fails_the_scenario(tmp_path: Path) 
     """A stage that overlooked it would pass with the other two alone."""
 
     async def scenario(stage: Stage) -> None:
+        await stage.query()
         await stage.stop(CONTROLLERS, 1)
         port = int(stage.endpoints(CONTROLLERS)[0].rpartition(":")[2])
         with socket.create_server(("127.0.0.1", port)):
             await stage.start(CONTROLLERS, 1)
         await stage.query()
 
-    with pytest.raises(AssertionError, match="ctl-1 stopped by itself(.|\n)*cannot listen"):
+    with pytest.raises(AssertionError, match=r"ctl-1 stopped by itself(.|\n)*cannot listen"):
         await SocketStage(Setting(str(tmp_path), gids=())).play(scenario)
 
 
