@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import subprocess
 
@@ -17,6 +18,18 @@ from twisted_kv.admin.cluster import Child, Cluster, free_ports, twistd
 TEST_SECONDS = 100.0
 PATIENCE_SECONDS = 30.0
 KEYS = ("red", "green", "blue")
+
+
+SLOW_DISK = """
+import os, time
+
+def fsync(descriptor, real=os.fsync):
+    time.sleep(0.003)
+    real(descriptor)
+
+os.fsync = fsync
+"""
+"""A sitecustomize by which servers find the disk so slow that they write in threads of their own."""
 
 
 def process_test(test):
@@ -230,3 +243,10 @@ def refused(directory, *arguments):
     assert "Traceback" not in ended.stdout + ended.stderr
     [line] = ended.stderr.splitlines()
     return line
+
+
+def customized(monkeypatch, directory, source):
+    """Have every process that is started from now on run this first."""
+    (directory / "sitecustomize.py").write_text(source)
+    paths = [str(directory), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))

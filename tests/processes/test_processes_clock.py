@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime
 
 import pytest
-from fire import Scene, acknowledged, process_test, stop, writing
+from fire import Scene, acknowledged, customized, process_test, stop, writing
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -26,10 +26,7 @@ time.time = stepped
 def step(tmp_path, monkeypatch):
     """Sets the wall clock of all children so many seconds beside ours."""
     offset = tmp_path / "offset"
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(SITECUSTOMIZE)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    customized(monkeypatch, tmp_path, SITECUSTOMIZE)
     monkeypatch.setenv("WALL_CLOCK_OFFSET", str(offset))
 
     def set_offset(seconds):

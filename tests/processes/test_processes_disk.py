@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fire import NodeScene, Scene, acknowledged, process_test, stop, writing
+from fire import SLOW_DISK, NodeScene, Scene, acknowledged, customized, process_test, stop, writing
 
 from twisted_kv import KVError
 
@@ -91,9 +91,15 @@ async def test_hazard_16_a_majority_has_synced_between_request_and_answer(tmp_pa
     assert [synced(*span) for span in gets] == [0] * len(gets)
 
 
+@pytest.mark.parametrize("speed", ["fast", "slow"])
 @process_test
-async def test_hazard_27_what_could_not_be_synced_is_not_acknowledged(tmp_path, shim):
-    """A store of one process: its sync fails in mid-put. It ends by itself, and nobody was told that it was done."""
+async def test_hazard_27_what_could_not_be_synced_is_not_acknowledged(tmp_path, monkeypatch, shim, speed):
+    """A store of one process: its sync fails in mid-put. It ends by itself, and nobody was told that it was done.
+
+    On a slow disk it is a thread that fails, and that has to end with the process.
+    """
+    if speed == "slow":
+        customized(monkeypatch, tmp_path, SLOW_DISK)
     async with NodeScene(tmp_path) as scene:
         await scene.clerk.put("k", "old", timeout=20)
         shim.fail_syncs(scene.node)

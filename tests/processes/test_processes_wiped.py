@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from fire import NodeScene, Scene, process_test, refused, stop, writing
+from fire import SLOW_DISK, NodeScene, Scene, customized, process_test, refused, stop, writing
 
 from twisted_kv import KVError
 
@@ -101,3 +101,29 @@ async def test_hazard_46_a_directory_of_another_cluster_is_refused(tmp_path):
     line = await scene.in_thread(refused, ours, *scene.node.arguments)
     assert line.startswith("kv-node: ")
     assert "cluster" in line
+
+
+@process_test
+async def test_hazard_37_a_directory_of_the_same_member_of_another_cluster_is_refused(tmp_path, monkeypatch):
+    """Same gid, same node, other cluster: its peers know another group, so its server ends; they go on.
+
+    On a slow disk: the threads that write must end with it.
+    """
+    customized(monkeypatch, tmp_path, SLOW_DISK)
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for path in (theirs, ours):
+        path.mkdir()
+    async with Scene(theirs) as scene:
+        await scene.join(100)
+        await scene.clerk.put("k", "theirs", timeout=20)
+    async with Scene(ours) as scene:
+        await scene.join(100)
+        await scene.clerk.put("k", "ours", timeout=20)
+        swapped = scene.cluster.groups[100][0]
+        await scene.kill(swapped)
+        wipe(swapped)
+        shutil.copytree(theirs / swapped.name, directory_of(swapped))
+        line = await scene.in_thread(refused, tmp_path, *swapped.arguments)
+        assert line.startswith("kv-group: ")
+        assert "another" in line
+        assert await scene.clerk.get("k", timeout=20) == "ours"

@@ -6,12 +6,13 @@ from types import MappingProxyType
 
 import pytest
 from replica_stage import InlineDisk
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from twisted_kv.consensus.raft.messages import MESSAGES
 from twisted_kv.consensus.raft.node import RaftNode
-from twisted_kv.errors import StartRefused
+from twisted_kv.errors import BadRequest, StartRefused
 from twisted_kv.interfaces import NotSent
 from twisted_kv.machines.commands import GROUP_COMMANDS, Configure, Done, Open, Operation, Read, Write
 from twisted_kv.machines.configuration import Member as Listed
@@ -19,15 +20,18 @@ from twisted_kv.machines.configuration import empty_configuration, shard_of, suc
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.replica.member import Member, Parts
 from twisted_kv.storage.directory import open_directory
-from twisted_kv.transport.wire import IAM, WHO
+from twisted_kv.transport.wire import IAM, PEER_STEP, WHO
 
 GID = 7
 CONFIGURATION = successor(empty_configuration(4), (Listed(GID, 1, ("e",)),), (GID,) * 4)
 
 
 class Closable(InlineDisk):
+    def __init__(self):
+        self.closed = succeed(None)
+
     def close(self):
-        return succeed(None)
+        return self.closed
 
 
 class Post:
@@ -64,12 +68,14 @@ class Group:
         self.log_bytes_max = log_bytes_max
         self.members = {}
         self.machines = {}
+        self.data_disks = {}
         self.failures = []
         for node in self.peers:
             self.start(node)
 
     def start(self, node, gid=GID, path=None):
         machine = GroupMachine(gid)
+        self.data_disks[node] = Closable()
         parts = Parts(
             kind="group",
             gid=gid,
@@ -77,7 +83,7 @@ class Group:
             peers=self.peers,
             directory=open_directory(str(path or self.path / str(node)), synchronous="OFF", ballast_bytes=0),
             log_disk=Closable(),
-            data_disk=Closable(),
+            data_disk=self.data_disks[node],
             network=self.post,
             clock=self.clock,
             random=Random(f"{node}/{len(self.machines)}"),
@@ -251,6 +257,15 @@ def test_hazard_09_a_wiped_member_follows_as_a_copy(grouped, tmp_path):
     assert not any(member.replica.leads for member in group.members.values())
 
 
+def test_nonsense_at_the_door_of_peers_is_a_bad_request(grouped):
+    """S13: the broker tells such failures in the log at a bounded rate; nothing is stepped."""
+    group = grouped(size=1)
+    group.leader()
+    seen = []
+    group.members[1].doors[PEER_STEP](b"nonsense").addErrback(seen.append)
+    assert seen[0].check(BadRequest)
+
+
 def test_clean_stop_hands_leadership_over(grouped):
     group = grouped()
     group.furnish(1)
@@ -260,6 +275,19 @@ def test_clean_stop_hands_leadership_over(grouped):
     second = group.leader()
     assert second != first
     assert group.members[second].replica.status().term == term + 1
+
+
+def test_hazard_27_a_stop_waits_for_the_files_of_a_member_that_stops_by_itself(grouped):
+    """Whoever stops the process after a failure hears when the disks are closed: their threads would keep it alive."""
+    group = grouped(size=1)
+    group.leader()
+    closed = group.data_disks[1].closed = Deferred()
+    group.members[1].failed(Failure(OSError("disk I/O error")))
+    stopped = group.members[1].stop()
+    assert len(group.failures) == 1
+    assert not stopped.called
+    closed.callback(None)
+    assert stopped.called
 
 
 def test_reads_reflect_what_was_written(grouped):

@@ -4,6 +4,7 @@ An index here is the place of a command among all commands, from 1: the no-ops t
 several commands may share an entry. A request and a reply are two messages; a "RPC" counts the request.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from random import Random
 
@@ -28,7 +29,7 @@ class Lab(World):
     def __init__(self, servers: int, seed: int = 1, weather: Weather = RELIABLE, snapshots: bool = False) -> None:
         self.connected = set(range(1, servers + 1))
         self.bytes_sent = 0
-        self.kinds: set[str] = set()
+        self.kinds: Counter[str] = Counter()
         self.dice = Random(seed)
         super().__init__(seed, servers, weather)
         self.on_send = self._count_bytes
@@ -37,7 +38,7 @@ class Lab(World):
 
     def _count_bytes(self, message: object) -> None:
         self.bytes_sent += len(MESSAGES.encode((message,)))
-        self.kinds.add(type(message).__name__)
+        self.kinds[type(message).__name__] += 1
 
     def _snapshot(self, host: Host) -> None:
         if len(host.applied) // 10 > len(host.disk.rows.commands) // 10:
@@ -106,12 +107,16 @@ class Lab(World):
         return sum(host.up and len(host.applied) >= index for host in self.hosts.values())
 
     def raft_state_size(self) -> int:
-        """The largest persisted Raft state of any server: term, vote and log, without rows. Bytes."""
+        """The largest Raft state of any server: term, vote and log, without rows, on disk or in memory. Bytes."""
         encode = msgspec.msgpack.encode
-        return max(
-            len(encode(host.disk.hard_state)) + sum(len(encode(entry)) for entry in host.disk.entries.values())
-            for host in self.hosts.values()
-        )
+        sizes = []
+        for host in self.hosts.values():
+            logs = [list(host.disk.entries.values())]
+            if host.core is not None:
+                log = host.core.log
+                logs.append([log.entry_at(index) for index in range(log.first, log.last + 1)])
+            sizes += [len(encode(host.disk.hard_state)) + sum(len(encode(entry)) for entry in log) for log in logs]
+        return max(sizes)
 
     # ── commands ───────────────────────────────────────────────────────────────────────────────────
 

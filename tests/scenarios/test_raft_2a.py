@@ -4,7 +4,10 @@ from raft_lab import Lab
 
 
 def test_2a_initial_election():
-    """All terms equal and at least 1 soon after a leader appears; equal again 2 s later; the leader still leads."""
+    """All terms equal and at least 1 soon after a leader appears; equal again 2 s later; the leader still leads.
+
+    Fails if a heartbeat does not restart the follower's timer.
+    """
     lab = Lab(3)
     first = lab.check_one_leader()
     lab.run(50)
@@ -16,8 +19,10 @@ def test_2a_initial_election():
 
 
 def test_2a_re_election():
-    """A leader cut off is replaced; coming back it does not disturb; two of three cut off: nobody leads for 2 s;
-    one back: a leader; the last back: one leader still.
+    """A leader cut off is replaced; coming back it does not disturb; two of three cut off: after 2 s nobody leads,
+    not even the leader that was cut off; one back: a leader; the last back: one leader still.
+
+    Fails if ``check_quorum`` never steps down.
     """
     lab = Lab(3)
     first = lab.check_one_leader()
@@ -30,6 +35,7 @@ def test_2a_re_election():
     lab.disconnect(second, other)
     lab.run(2000)
     lab.check_no_leader()
+    assert not any(host.leads for host in lab.hosts.values()), "a leader without a majority did not step down"
     lab.connect(other)
     lab.check_one_leader()
     lab.connect(second)
@@ -37,7 +43,10 @@ def test_2a_re_election():
 
 
 def test_2a_many_elections():
-    """Seven servers, nine rounds: with up to three random ones cut off there is always exactly one leader."""
+    """Seven servers, nine rounds: with up to three random ones cut off there is always exactly one leader.
+
+    Fails if ``add_vote`` leads on the first vote, quorum or not.
+    """
     lab = Lab(7)
     lab.check_one_leader()
     for _ in range(9):

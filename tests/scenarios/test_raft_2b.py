@@ -5,7 +5,10 @@ from raft_lab import Lab, number
 
 
 def test_2b_basic_agree():
-    """Nothing is applied before it is submitted; indices are exactly 1, 2, 3; all three servers apply them."""
+    """Nothing is applied before it is submitted; indices are exactly 1, 2, 3; all three servers apply them.
+
+    Fails if a follower takes no commit from a heartbeat.
+    """
     lab = Lab(3)
     for index in (1, 2, 3):
         assert lab.n_committed(index) == 0
@@ -13,7 +16,10 @@ def test_2b_basic_agree():
 
 
 def test_2b_rpc_bytes():
-    """Ten commands of 5,000 bytes cost at most 200,000 bytes: each peer gets each about once; indices 2 … 11."""
+    """Ten commands of 5,000 bytes cost at most 200,000 bytes: each peer gets each about once; indices 2 … 11.
+
+    Fails if ``Progress.sent`` leaves ``next`` where it was.
+    """
     lab = Lab(3)
     lab.one(b"99", 3, retry=False)
     before, sent = lab.bytes_sent, 0
@@ -25,7 +31,10 @@ def test_2b_rpc_bytes():
 
 
 def test_2b_follower_failure():
-    """Two of three agree; alone, the leader accepts index 4 and it is applied nowhere."""
+    """Two of three agree; alone, the leader accepts index 4 and it is applied nowhere.
+
+    Fails if ``advance_commit`` takes the leader's own saved index for a quorum's.
+    """
     lab = Lab(3)
     lab.one(b"101", 3, retry=False)
     leader = lab.check_one_leader()
@@ -42,7 +51,10 @@ def test_2b_follower_failure():
 
 
 def test_2b_leader_failure():
-    """A new leader goes on without the first; with two leaders cut off nothing is applied anywhere."""
+    """A new leader goes on without the first; with two leaders cut off nothing is applied anywhere.
+
+    Fails if ``follow`` keeps the vote of the term before.
+    """
     lab = Lab(3)
     lab.one(b"101", 3, retry=False)
     lab.disconnect(lab.check_one_leader())
@@ -57,7 +69,10 @@ def test_2b_leader_failure():
 
 
 def test_2b_fail_agree():
-    """Agreement goes on without one follower, and includes it again once it is back."""
+    """Agreement goes on without one follower, and includes it again once it is back.
+
+    Fails if ``take_refusal`` does nothing.
+    """
     lab = Lab(3)
     lab.one(b"101", 3, retry=False)
     cut = lab.after_of(lab.check_one_leader(), 1)
@@ -74,7 +89,10 @@ def test_2b_fail_agree():
 
 
 def test_2b_fail_no_agree():
-    """Without a majority index 2 is never applied; afterwards the next command gets 2 or 3, and all five agree."""
+    """Without a majority index 2 is never applied; afterwards the next command gets 2 or 3, and all five agree.
+
+    Fails if ``advance_commit`` takes the highest index that anybody has for a quorum's.
+    """
     lab = Lab(5)
     lab.one(b"10", 5, retry=False)
     leader = lab.check_one_leader()
@@ -91,7 +109,10 @@ def test_2b_fail_no_agree():
 
 
 def test_2b_concurrent_starts():
-    """Five commands submitted at one moment to one leader: all applied by all, each at the index it was told."""
+    """Five commands submitted at one moment to one leader: all applied by all, each at the index it was told.
+
+    Fails if ``propose`` tells position 0 to every command.
+    """
     lab = Lab(3)
     for _ in range(5):
         leader = lab.check_one_leader()
@@ -112,7 +133,10 @@ def test_2b_concurrent_starts():
 
 
 def test_2b_rejoin():
-    """Entries of a cut-off leader that were never committed give way to those of its successors."""
+    """Entries of a cut-off leader that were never committed give way to those of its successors.
+
+    Fails if a follower asks whether it holds the entry before, and not of which term it is.
+    """
     lab = Lab(3)
     lab.one(b"101", 3, retry=True)
     first = lab.check_one_leader()
@@ -130,7 +154,11 @@ def test_2b_rejoin():
 
 
 def test_2b_backup():
-    """Logs that disagree over 50 entries and more, twice, are brought together within the limits of one()."""
+    """Logs that disagree over 50 entries and more, twice, are brought together within the limits of one() and
+    by few refusals: logs are compared by terms, not by entries.
+
+    Fails if ``take_refusal`` goes back by one entry.
+    """
     lab = Lab(5)
     lab.one(lab.random_command(), 5, retry=True)
     old = lab.check_one_leader()
@@ -158,10 +186,15 @@ def test_2b_backup():
         lab.one(lab.random_command(), 3, retry=True)
     lab.connect(*lab.hosts)
     lab.one(lab.random_command(), 5, retry=True)
+    assert lab.kinds["AppendRefused"] <= 25, "logs were compared entry by entry"
 
 
 def test_2b_count():
-    """An election costs 1 to 30 requests, ten agreements at most 42, an idle second at most 60."""
+    """An election costs 1 to 30 requests, ten agreements at most 42, an idle second at most 30: the labs
+    allow 60, and ten heartbeats to each of two peers make 20.
+
+    Fails if ``beat`` does not begin to count anew: heartbeats at every tick.
+    """
     lab = Lab(3)
     leader = lab.check_one_leader()
     assert 1 <= lab.requests <= 30
@@ -181,4 +214,4 @@ def test_2b_count():
         pytest.fail("the term moved five times")
     idle = lab.requests
     lab.run(1000)
-    assert lab.requests - idle <= 3 * 20
+    assert lab.requests - idle <= 30

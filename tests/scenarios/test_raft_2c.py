@@ -7,7 +7,10 @@ from raft_lab import LONG_REORDERING, RELIABLE, UNRELIABLE, Lab, number
 
 
 def test_2c_persist1():
-    """Agreement after all restart, after the leader restarts, and with one cut off while another restarts."""
+    """Agreement after all restart, after the leader restarts, and with one cut off while another restarts.
+
+    Fails if a node that starts begins in term 0.
+    """
     lab = Lab(3)
     lab.one(b"11", 3, retry=True)
     lab.boot(*lab.hosts)
@@ -27,7 +30,10 @@ def test_2c_persist1():
 
 
 def test_2c_persist2():
-    """Five rounds in which overlapping majorities crash and come back; all agree each time."""
+    """Five rounds in which overlapping majorities crash and come back; all agree each time.
+
+    Fails if ``is_up_to_date`` is true of every log.
+    """
     lab = Lab(5)
     command = 10
     for _ in range(5):
@@ -47,7 +53,10 @@ def test_2c_persist2():
 
 
 def test_2c_persist3():
-    """A leader and a follower crash while the third is cut off; no agreed command is lost."""
+    """A leader and a follower crash while the third is cut off; no agreed command is lost.
+
+    Fails if ``is_up_to_date`` compares terms and no indices.
+    """
     lab = Lab(3)
     lab.one(b"101", 3, retry=True)
     leader = lab.check_one_leader()
@@ -66,6 +75,8 @@ def test_2c_persist3():
 def test_2c_figure8():
     """Figure 8 of the paper, 1,000 rounds: whoever accepts a command crashes soon; nothing committed changes
     (checked at each apply), and in the end all five agree.
+
+    Fails if ``answer_vote`` does not ask who has this term's vote already.
     """
     lab = Lab(5)
     lab.one(lab.random_command(), 1, retry=True)
@@ -87,7 +98,10 @@ def test_2c_figure8():
 
 
 def test_2c_unreliable_agree():
-    """49 rounds of five commands over a network that loses 10 % of all messages; all agree at the end."""
+    """49 rounds of five commands over a network that loses 10 % of all messages; all agree at the end.
+
+    Fails if ``take_append`` cuts the log at an entry that is equal.
+    """
     lab = Lab(5, weather=UNRELIABLE)
     for round in range(1, 50):
         for place in range(4):
@@ -110,6 +124,8 @@ def persistent(lab: Lab, command: bytes) -> Iterator[int]:
 def test_2c_figure8_unreliable():
     """1,000 rounds of Figure 8 by cutting leaders off, with loss, and from round 200 on with replies that overtake
     each other by seconds; nothing committed changes, and all five agree in the end.
+
+    Fails if a heartbeat carries the leader's commit, however little the receiver is known to match.
     """
     lab = Lab(5, weather=UNRELIABLE)
     lab.one(number(10_001), 1, retry=True)
@@ -134,6 +150,8 @@ def test_2c_figure8_unreliable():
 def test_2c_churn(weather):
     """Three clients write while servers are cut off, crashed and restarted for 20 rounds of 0.7 s. Afterwards every
     index is applied by all five, and every value that a client saw committed is in the log.
+
+    Fails if ``take_append`` keeps entries that contradict the leader's.
     """
     lab = Lab(5, weather=weather)
     stop: list[bool] = []

@@ -1,4 +1,6 @@
-"""The lab's part 2D: snapshots (scenarios §2.1, 2D). The Raft state of every server stays below 2,000 bytes."""
+"""The lab's part 2D: snapshots (scenarios §2.1, 2D). The Raft state of every server stays below 2,000 bytes,
+on disk and in memory.
+"""
 
 import pytest
 from raft_lab import RELIABLE, UNRELIABLE, Lab, Weather
@@ -39,6 +41,8 @@ def test_2d_snapshot_basic():
 
     Messages of one link keep their order here, as on a connection: one that is overtaken makes a leader go back, and
     what it would go back to may be cut.
+
+    Fails if ``RaftNode.compact`` drops nothing.
     """
     lab = Lab(3, weather=Weather(hop=(2, 2)), snapshots=True)
     snapshot_rounds(lab)
@@ -47,7 +51,10 @@ def test_2d_snapshot_basic():
 
 @pytest.mark.parametrize("weather", [RELIABLE, UNRELIABLE], ids=["install", "install_unreliable"])
 def test_2d_snapshot_disconnect(weather):
-    """A server cut off beyond the leader's log comes back by a snapshot; limits and agreements hold each round."""
+    """A server cut off beyond the leader's log comes back by a snapshot; limits and agreements hold each round.
+
+    Fails if ``installed`` does not reset the log.
+    """
     lab = Lab(3, weather=weather, snapshots=True)
     snapshot_rounds(lab, disconnect=True)
     assert "SnapshotOffer" in lab.kinds
@@ -55,7 +62,10 @@ def test_2d_snapshot_disconnect(weather):
 
 @pytest.mark.parametrize("weather", [RELIABLE, UNRELIABLE], ids=["install_crash", "install_un_crash"])
 def test_2d_snapshot_crash(weather):
-    """The same with crashes and restarts."""
+    """The same with crashes and restarts.
+
+    Fails if a node that starts takes nothing for applied, though it has rows.
+    """
     lab = Lab(3, weather=weather, snapshots=True)
     snapshot_rounds(lab, crash=True)
     assert "SnapshotOffer" in lab.kinds
@@ -63,7 +73,10 @@ def test_2d_snapshot_crash(weather):
 
 @pytest.mark.parametrize("weather", [RELIABLE, UNRELIABLE], ids=["reliable", "unreliable"])
 def test_2d_snapshot_all_crash(weather):
-    """Five rounds: all crash and restart at once; the next agreement stands beyond all earlier ones."""
+    """Five rounds: all crash and restart at once; the next agreement stands beyond all earlier ones.
+
+    Fails if ``Log.compact`` keeps term 0 for the boundary's.
+    """
     lab = Lab(3, weather=weather, snapshots=True)
     lab.one(lab.random_command(), 3, retry=True)
     for _ in range(5):
@@ -76,7 +89,10 @@ def test_2d_snapshot_all_crash(weather):
 
 @pytest.mark.parametrize("weather", [RELIABLE, UNRELIABLE], ids=["reliable", "unreliable"])
 def test_2d_snapshot_init(weather):
-    """Two restarts in a row: the first save after the first one has not forgotten the snapshot."""
+    """Two restarts in a row: the first save after the first one has not forgotten the snapshot.
+
+    Fails if ``State`` gives the log its entries without their boundary.
+    """
     lab = Lab(3, weather=weather, snapshots=True)
     for _ in range(12):
         lab.one(lab.random_command(), 3, retry=True)

@@ -74,6 +74,7 @@ class Formation:
         self._clock = clock
         self._copy_seen = copy_seen
         self._stranger = stranger
+        self._complained = False
         self._heard: dict[NodeID, Hello] = {}
         self._formed: Deferred[Voters] = Deferred()
         self._saving = False
@@ -138,20 +139,16 @@ class Formation:
             try:
                 self._hear(HELLO.decode(result))
             except Malformed as error:
-                self.log.warn("A peer's hello cannot be read: {error}", error=str(error))
+                self.log.debug("A peer's hello cannot be read: {error}", error=str(error))
 
     # ── deciding ───────────────────────────────────────────────────────────────────────────────────
 
     def _hear(self, hello: Hello) -> None:
         mine = self._hello
         if (hello.kind, hello.gid, hello.consensus) != (mine.kind, mine.gid, mine.consensus):
-            self.log.error(
-                "Node {node} is of {kind} {gid} with {consensus}, not of this group; it is not listened to",
-                node=hello.node,
-                kind=hello.kind,
-                gid=hello.gid,
-                consensus=hello.consensus,
-            )
+            if not self._complained:  # once: strangers can say it as often as they like
+                self._complained = True
+                self._complain(hello)
             return
         if hello.node not in self._peers:
             return
@@ -161,6 +158,15 @@ class Formation:
         elif dict(mine.voters).get(hello.node) != hello.incarnation:
             self._copy_seen(hello.node)
             self._look_who_is_the_stranger(hello)
+
+    def _complain(self, hello: Hello) -> None:
+        self.log.error(
+            "Node {node} is of {kind} {gid} with {consensus}, not of this group; it is not listened to",
+            node=hello.node,
+            kind=hello.kind,
+            gid=hello.gid,
+            consensus=hello.consensus,
+        )
 
     def _look_who_is_the_stranger(self, hello: Hello) -> None:
         """A formed peer of other voters: one of the two directories is from elsewhere; the majority is at home."""

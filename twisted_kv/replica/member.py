@@ -12,15 +12,15 @@ from functools import partial
 from random import Random
 from typing import Any, Literal, Protocol
 
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_kv.codec import Codec
+from twisted_kv.codec import Codec, Malformed
 from twisted_kv.consensus.types import CopySeen, Entry, NodeID, Restored, Role, SnapshotSource, Standing
 from twisted_kv.constants import ROWS_CHUNK_BYTES
-from twisted_kv.errors import StartRefused
+from twisted_kv.errors import BadRequest, StartRefused
 from twisted_kv.interfaces import Door, IConsensus, IDataStore, IDisk, ILogStore, INetwork, IStateMachine
 from twisted_kv.machines.rows import RowKey
 from twisted_kv.replica.checkpoints import Checkpoints
@@ -120,6 +120,7 @@ class Member:
         self._reconciler: Reconciler | None = None
         self._voters: Voters = {}
         self._stopped = False
+        self._stopping: Deferred[None] | None = None
         self._snapshots = Snapshots(parts.gid, parts.directory.data, parts.data_disk, parts.clock)
         self._formation = Formation(
             bound_hello(parts),
@@ -167,8 +168,14 @@ class Member:
         return ensureDeferred(self._start())
 
     def stop(self) -> Deferred[None]:
-        """Hand over leadership, release everybody, close the files. Fires when all is closed."""
-        return ensureDeferred(self._stop(hand_over=True))
+        """Hand over leadership, release everybody, close the files.
+
+        Fires when all is closed, also if the member was stopping by itself already: a disk's thread that nobody
+        waits for would keep the process alive.
+        """
+        closed: Deferred[None] = Deferred()
+        self._begin_stop(hand_over=True).addBoth(closed.callback)
+        return closed
 
     def status(self) -> dict[str, Any]:
         """Plain facts for people; needs no quorum."""
@@ -227,9 +234,12 @@ class Member:
         self._replica.start()
         self._reconciler.start()
 
+    def _begin_stop(self, hand_over: bool) -> Deferred[None]:
+        if self._stopping is None:
+            self._stopping = ensureDeferred(self._stop(hand_over))
+        return self._stopping
+
     async def _stop(self, hand_over: bool) -> None:
-        if self._stopped:
-            return
         if self._reconciler is not None:
             self._reconciler.stop()
         if self._replica is not None and hand_over:
@@ -281,15 +291,19 @@ class Member:
         if self._stopped:
             return
         self.log.critical("Stopped: {error}", error=failure.getErrorMessage())
-        stopping = ensureDeferred(self._stop(hand_over=False))
+        stopping = self._begin_stop(hand_over=False)
         stopping.addErrback(lambda late: self.log.failure("Closing failed too", late))
         self._report(failure)
 
     # ── doors of its own ───────────────────────────────────────────────────────────────────────────
 
     def _receive(self, body: bytes) -> Deferred[bytes]:
-        if self._replica is not None:
-            self._replica.receive(body)
+        """One way, so nobody hears of an error; raised, it is told in the log at the rate that the door allows."""
+        try:
+            if self._replica is not None:
+                self._replica.receive(body)
+        except Malformed as error:
+            return fail(BadRequest(str(error)))
         return succeed(b"")
 
     def _who(self, _: bytes) -> Deferred[bytes]:

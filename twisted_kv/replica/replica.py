@@ -15,7 +15,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_kv.codec import Malformed
 from twisted_kv.consensus.types import (
     NOBODY,
     DiskFull,
@@ -175,15 +174,14 @@ class Replica:
         return self._machine.query(query)
 
     def receive(self, body: bytes) -> None:
-        """Messages of a peer. What cannot be read is logged and dropped."""
+        """Messages of a peer.
+
+        Raises:
+            Malformed: they cannot be read, and nothing was done.
+        """
         if self._stopped or self._stalled:
             return
-        try:
-            messages = self._mail.opened(body)
-        except Malformed as error:
-            self.log.warn("A message of a peer cannot be read: {error}", error=str(error))
-            return
-        for message in messages:
+        for message in self._mail.opened(body):
             self.step(message)
 
     def step(self, message: Any) -> None:
