@@ -52,10 +52,10 @@ class Scene:
             self.failures.append,
         )
 
-    def apply(self, index, **rows):
+    def apply(self, index, size=1, **rows):
         for name, value in rows.items():
             self.machine.put(name, value)
-        entry = Entry(index, 1, (b"c",))
+        entry = Entry(index, 1, (b"c" * size,))
         self.directory.log.save(Ready(hard_state=HardState(1, 1), entries=(entry,)))
         self.checkpoints.applied((entry,))
 
@@ -94,12 +94,23 @@ def test_slices_have_turns_between_them(scene):
 
 
 def test_log_is_cut_only_behind_the_checkpoint_before(scene):
+    scene.checkpoints = scene.make(log_bytes_max=20)
     for index in range(1, 6):
         scene.apply(index, a=str(index))
         scene.turns()
     assert scene.data.position() == (5, 1)
     assert scene.compacted == [1, 2, 3, 4]
     assert [entry.index for entry in scene.directory.log.restore().entries] == [5]
+
+
+def test_a_large_entry_is_not_kept_for_followers(scene):
+    """Decision 0004: however large one entry is, what stays in a quiet log is bounded by log_bytes_max."""
+    scene.checkpoints = scene.make(log_bytes_max=100)
+    for index, size in ((1, 200), (2, 1600), (3, 40)):
+        scene.apply(index, size=size, a="x")
+        scene.turns()
+    assert scene.data.position() == (2, 1)
+    assert [entry.index for entry in scene.directory.log.restore().entries] == [3]
 
 
 def test_never_means_never(scene):

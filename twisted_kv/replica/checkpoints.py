@@ -38,6 +38,8 @@ from twisted_kv.transport.wire import PEER_ROWS, ROWS_ANSWER, ROWS_REQUEST, Rows
 
 ENTRY_OVERHEAD_BYTES = 32
 SLICE_ROWS = 500
+KEPT_TIMES_MAX = 4
+"""So many times ``log_bytes_max`` may be kept behind a checkpoint for followers that are a little behind."""
 ROWS_TIMEOUT_SECONDS = 5.0
 NEVER = -1
 
@@ -87,6 +89,7 @@ class Checkpoints:
         self._last: tuple[int, int] = (0, 0)
         self._unwritten = Changes([], {})
         self._covered: deque[tuple[int, int]] = deque()
+        self._kept_bytes = 0
         self._busy: Deferred[None] | None = None
         self._wanted: tuple[SnapshotSource, str] | None = None
         self._stopped = False
@@ -142,6 +145,7 @@ class Checkpoints:
     def _begin_checkpoint(self) -> None:
         if self._busy is not None or self._stopped:
             return
+        self._kept_bytes += self._bytes
         self._bytes = 0
         self._run(self._write(merged(self._unwritten, self._machine.take_changes()), *self._last))
 
@@ -173,10 +177,17 @@ class Checkpoints:
         await run(partial(checkpoint.commit, index, term))
 
     async def _cut(self, index: int, term: int) -> None:
-        """Forget the log up to the checkpoint before this one; data.sqlite3 holds all of it, and more."""
+        """Forget the log up to the checkpoint before this one; data.sqlite3 holds all of it, and more.
+
+        Up to this very one if that would keep too much: a single entry may be larger than all that should be kept.
+        """
         self._covered.append((index, term))
-        if len(self._covered) < 2:
+        if self._kept_bytes > KEPT_TIMES_MAX * self._log_bytes_max:
+            self._covered = deque([(index, term)])
+            await self._next_turn()  # an inline disk is here before the core was told that this is applied
+        elif len(self._covered) < 2:
             return
+        self._kept_bytes = 0
         old_index, old_term = self._covered.popleft()
         self._compact(old_index)
         while not await self._log_disk.run(partial(self._log_store.trim, old_index, old_term, SLICE_ROWS)):
