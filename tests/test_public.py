@@ -56,6 +56,18 @@ async def test_nobody_listens_so_nothing_has_happened():
         await client.close()
 
 
+@pytest_twisted.ensureDeferred
+async def test_servers_that_nobody_could_dial_are_refused_before_they_are_joined():
+    """A configuration that names them would leave shards waiting for a group that cannot be."""
+    from twisted.internet import reactor
+
+    admin = twisted_kv.ControllerClerk(["tcp:127.0.0.1:1"], reactor)
+    for call in (admin.join({5: ["tcp:127.0.0.1:1", "bogus"]}), admin.readdress(5, ["tcp:x"])):
+        with pytest.raises(twisted_kv.BadRequest):
+            await call
+    await admin.close()
+
+
 def test_two_clerks_are_seeded_apart():
     """Hazard 42: ids are random per session."""
     first, second = (twisted_kv.Clerk(["tcp:127.0.0.1:1"], Clock()) for _ in range(2))

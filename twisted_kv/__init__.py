@@ -31,6 +31,7 @@ from twisted_kv.errors import (
     WrongType,
 )
 from twisted_kv.machines.configuration import Configuration
+from twisted_kv.transport.endpoints import check_endpoint
 from twisted_kv.transport.network import PBNetwork
 
 __all__ = [
@@ -83,7 +84,7 @@ class ControllerClerk(controller_clerk.ControllerClerk):
     def __init__(self, controllers: Sequence[str], reactor: Any) -> None:
         endpoints = _checked(controllers)
         self._links = PBNetwork(reactor)
-        super().__init__(endpoints, reactor, Random(os.urandom(32)), self._links)
+        super().__init__(endpoints, reactor, Random(os.urandom(32)), self._links, check_endpoint)
 
     def close(self) -> Deferred[None]:
         """Give up every call and every connection. Fires when nothing of this Clerk is left in the reactor."""

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from twisted_kv.admin.asking import AGAIN_SECONDS, cluster_status, group_identity
+from twisted_kv.admin.asking import AGAIN_SECONDS, ask_all, cluster_status, group_identity
 from twisted_kv.admin.running import Refusal
 from twisted_kv.interfaces import NotSent
 from twisted_kv.transport.wire import Iam
@@ -171,3 +171,19 @@ def test_a_group_that_forms_in_time_is_taken() -> None:
 
 def test_a_group_without_servers_is_refused() -> None:
     assert identity(Admin([]), "").check(Refusal)
+
+
+def test_who_loses_interest_is_not_kept_waiting() -> None:
+    """Ctrl-C while servers do not answer: asking ends, and is not begun again."""
+    asked: list[Deferred[Any]] = []
+
+    class Silent:
+        def ask(self, endpoint: str, name: str, *arguments: Any, timeout: float) -> Deferred[Any]:
+            asked.append(Deferred())
+            return asked[-1]
+
+    seen: list[Any] = []
+    asking = ensureDeferred(ask_all(Silent(), ["a", "b"], "status"))
+    asking.addErrback(seen.append)
+    asking.cancel()
+    assert seen[0].check(CancelledError)

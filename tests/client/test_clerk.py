@@ -94,6 +94,31 @@ def test_a_bad_argument_fails_through_the_deferred_and_reaches_no_server(cluster
     assert cluster.network.calls == []
 
 
+class Text(str):
+    """As an enumeration of text, or marked-up text, is."""
+
+
+class Octets(bytes):
+    """Bytes of another name."""
+
+
+def test_kinds_of_text_and_bytes_are_their_content(cluster):
+    """Nothing else can cross; and one such call must not spoil those that share its request."""
+    clerk = cluster.clerk()
+    calls = [clerk.put(Text("k"), Text("v")), clerk.put("b", Octets(b"\xff")), clerk.put("n", "w")]
+    for call in calls:
+        cluster.result(call)
+    assert [cluster.result(clerk.get(key)) for key in (Text("k"), "b", "n")] == ["v", b"\xff", "w"]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5", None])
+def test_a_timeout_is_a_number_of_seconds(cluster, timeout):
+    """Argument errors too come through the Deferred."""
+    for call in (cluster.clerk().get("k", timeout=timeout), cluster.controller_clerk().query(timeout=timeout)):
+        assert isinstance(failed(call), BadRequest)
+    assert cluster.network.calls == []
+
+
 def test_the_limit_of_the_cluster_is_enforced_once_it_is_known(cluster):
     """Contract §6: the limit stands in the configuration."""
     clerk = warm(cluster)

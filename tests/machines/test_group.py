@@ -645,3 +645,12 @@ def test_rival_leaders_are_harmless_hazard_43():
             assert group.apply(command) in (Done(True), Done(False))
     assert {gid: group.machine.digest() for gid, group in groups.items()} == digests
     assert groups[2].get(K0) == groups[1].get(K1) == Done("v")
+
+
+def test_a_parked_shard_is_still_held_however_empty():
+    """Contract §5.6: a group may be shut down only when status shows that it holds nothing more."""
+    history, groups = serving_both()
+    history.assign(0, 0)
+    groups[1].configure(history.newest)
+    status = groups[1].machine.status()
+    assert (status["shards"], status["migrations"], groups[1].machine.configuration.num) == (2, 0, history.newest.num)

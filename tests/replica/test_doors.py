@@ -1,10 +1,11 @@
 """Doors look once, pass on, and seal the answer; nothing bad enters the log, nothing raises."""
 
 import pytest
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 
 from twisted_kv.consensus.types import NotLeader, Role, Standing
 from twisted_kv.errors import Overloaded
+from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.machines.commands import (
     CONTROLLER_COMMANDS,
     GROUP_COMMANDS,
@@ -42,6 +43,12 @@ class Corridor:
         self.answer = None
         self.error = None
         self.held = PullAnswer("wait")
+        self.asked = []
+        self.told = NotSent("nobody is there")
+
+    def call(self, endpoint, verb, body, timeout):
+        self.asked.append((endpoint, verb, body))
+        return fail(self.told) if isinstance(self.told, Exception) else succeed(ANSWERS.encode(self.told))
 
     def submit(self, command):
         if self.error is not None:
@@ -81,7 +88,7 @@ def group(corridor):
 
 @pytest.fixture
 def controller(corridor):
-    return ControllerDoors(1, lambda: corridor).doors
+    return ControllerDoors(1, lambda: corridor, {1: "e1", 2: "e2"}, corridor).doors
 
 
 def told(answer):
@@ -218,6 +225,25 @@ def test_only_the_leader_says_wait(group, corridor):
 def test_drop_answers_the_machines_word(group, corridor):
     corridor.answer = Done(False)
     assert told(group["shard_drop"](GROUP_COMMANDS.encode(Drop(3, 4)))) == Done(False)
+
+
+QUERY = QUERIES.encode(QueryConfiguration(-1))
+
+
+def test_a_controller_that_does_not_lead_asks_the_one_that_does(controller, corridor):
+    """A client may know only one controller; what is asked for another is never passed on again."""
+    corridor.error, corridor.told = NotLeader(2), ConfigurationAnswer("C", Configuration(), "")
+    assert told(controller["ctl_query"](QUERY)) == corridor.told
+    assert corridor.asked == [("e2", "peer_ctl_query", QUERY)]
+    assert told(controller["peer_ctl_query"](QUERY)) == NotLeading(1, 2)
+    assert len(corridor.asked) == 1
+
+
+@pytest.mark.parametrize(("trouble", "answer"), [(NotSent("no"), NotLeading(1, 2)), (LostAnswer("?"), Unsettled(1, 2))])
+def test_what_is_said_when_the_leader_does_not_answer_either(controller, corridor, trouble, answer):
+    """Scenario §3.2-20: a change that may have reached the leader is unsettled."""
+    corridor.error, corridor.told = NotLeader(2), trouble
+    assert told(controller["ctl_query"](QUERY)) == answer
 
 
 def test_query_before_the_cluster_is_founded_waits(controller, corridor):

@@ -248,7 +248,7 @@ class SocketServer:
         def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
             if seat.gid:
                 return GroupDoors(seat.node, replica, machine).doors
-            return ControllerDoors(seat.node, replica).doors
+            return ControllerDoors(seat.node, replica, peers, network).doors
 
         def chores(replica: Replica, identity: str) -> IChores:
             if not seat.gid:

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from twisted_kv.errors import StartRefused
 from twisted_kv.interfaces import NotSent
+from twisted_kv.replica.doors import FORWARDED
 from twisted_kv.service import assembly
 from twisted_kv.service.assembly import CORES, assemble_controller, assemble_group, fresh_random
 from twisted_kv.service.settings import Settings
@@ -81,7 +82,8 @@ def test_the_doors_are_those_of_its_kind(tmp_path: Path) -> None:
     controller = assemble_controller(settings("controller", tmp_path / "c"), Clock(), Alone(), lambda failure: None)
     group = assemble_group(settings("group", tmp_path / "g"), Clock(), Alone(), lambda failure: None)
     try:
-        assert controller.doors.keys() - peers == {wire.CTL_ENROLL, wire.CTL_CHANGE, wire.CTL_QUERY, wire.CTL_CLAIM}
+        asked = {wire.CTL_ENROLL, wire.CTL_CHANGE, wire.CTL_QUERY, wire.CTL_CLAIM}
+        assert controller.doors.keys() - peers == asked | {FORWARDED + verb for verb in asked}
         assert group.doors.keys() - peers == {
             wire.KV_WRITE,
             wire.KV_READ,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from twisted_kv.admin.running import Refusal
@@ -36,6 +36,9 @@ async def ask_all(network: IPlain, endpoints: Sequence[str], name: str) -> dict[
     """endpoint → what this remote name answers there; the exception where there was no answer."""
     asking = [network.ask(endpoint, name, timeout=ASK_SECONDS) for endpoint in endpoints]
     answers = await DeferredList(asking, consumeErrors=True)
+    for arrived, answer in answers:
+        if not arrived and answer.check(CancelledError):
+            answer.raiseException()  # nobody wants to know any more
     return {
         endpoint: answer if arrived else answer.value
         for endpoint, (arrived, answer) in zip(endpoints, answers, strict=True)

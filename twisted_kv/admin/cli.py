@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; errors are one line on standard error."""
     try:
         status = cli.main(args=argv, prog_name="twisted-kv", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = Status.UNPARSED
     except click.UsageError as error:
         about = f"twisted-kv {error.ctx.info_name} --help" if error.ctx and error.ctx.parent else "twisted-kv --help"
         complain(f"{error.format_message()} ({about} tells more)")

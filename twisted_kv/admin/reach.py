@@ -18,6 +18,7 @@ import click
 from twisted_kv import Clerk, ControllerClerk
 from twisted_kv.admin import render
 from twisted_kv.admin.running import Status, run
+from twisted_kv.client.calls import SECONDS_MAX
 from twisted_kv.constants import CALL_TIMEOUT_SECONDS
 from twisted_kv.transport.endpoints import check_endpoint, split_list
 
@@ -70,13 +71,20 @@ def reaching(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _a_number(_: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
+    if seconds is not None and seconds != seconds:  # the one number that is not itself, and in no range
+        raise click.BadParameter("it is not a number", param=parameter)
+    return seconds
+
+
 def reach_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``-c``, ``--timeout`` and ``--json``."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Answer in JSON."),
         click.option(
             "--timeout",
-            type=click.FloatRange(0, min_open=True),
+            type=click.FloatRange(0, SECONDS_MAX, min_open=True),
+            callback=_a_number,
             metavar="SECONDS",
             help=f"Give up after this long (default {CALL_TIMEOUT_SECONDS:g}).",
         ),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from enum import IntEnum
 from typing import Any
 
+import click
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
 from zope.interface import implementer
@@ -118,7 +119,7 @@ def exit_status(error: BaseException) -> Status:
         return Status.UNAVAILABLE
     if isinstance(error, KVError):
         return Status.NO if error.definite else Status.OUTCOME_UNKNOWN
-    if isinstance(error, Refusal | OSError):
+    if isinstance(error, Refusal | OSError | click.ClickException):
         return Status.NO
     return Status.BUG
 
@@ -130,6 +131,8 @@ def line_of(error: BaseException) -> str:
         return f"{type(error).__name__}: {error.text}{'; ' + advice if advice else ''}"
     if isinstance(error, Refusal):
         return str(error)
+    if isinstance(error, click.ClickException):
+        return error.format_message()
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"this is a bug, please report it: {type(error).__name__}: {error}"

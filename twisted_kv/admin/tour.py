@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
 from twisted_kv.admin.asking import ask_all, part
@@ -52,25 +52,28 @@ async def demo(
     directory = Path(tempfile.mkdtemp(prefix="twisted-kv-demo-"))
     cluster = Cluster(reactor, directory)
     network = PBNetwork(reactor)
-    walked = False
+    of_use = True
     try:
         tour = Tour(reactor, cluster, network, make_clerk, make_admin, say, bar)
         try:
             await tour.walk(texts_of_python())
         except KVError as error:
             raise Refusal(f"{type(error).__name__}: {error.text}; the logs are in {directory}") from error
-        walked = True
+        of_use = False
         say(f"every value was read back; the tour took {time.monotonic() - began:.1f} s")
         if keep:
             say("the cluster stays up until Ctrl-C; in another terminal:")
             say(f"    export TWISTED_KV_CONTROLLERS={','.join(cluster.controller_endpoints)}")
             say("    twisted-kv status")
             await Deferred()
+    except CancelledError:
+        of_use = False
+        raise
     finally:
         await network.close()
         await cluster.stop()
-        # The logs of a tour that failed are worth keeping.
-        if walked:
+        # The logs of a tour that failed are worth keeping; not those of one that was broken off.
+        if not of_use:
             shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from twisted_kv.client.sessions import Session
 
 READ: Final = "r"
+SECONDS_MAX: Final = 1e9
 _ANY_COMPANY: Final = 1 << 30
+
+
+def is_timeout(seconds: Any) -> bool:
+    """Whether it can be waited so long: a number above 0, and not "not a number".
+
+    >>> is_timeout(0.5), is_timeout(float("nan")), is_timeout("5")
+    (True, False, False)
+    """
+    return isinstance(seconds, int | float) and 0 < seconds < SECONDS_MAX
 
 
 class Call:

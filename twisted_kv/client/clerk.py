@@ -18,12 +18,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_kv.client.calls import READ, Call, Calls
+from twisted_kv.client.calls import READ, Call, Calls, is_timeout
 from twisted_kv.client.lanes import ReadLane, WriteLane
 from twisted_kv.client.seeking import Seeker, trouble_of
 from twisted_kv.client.sessions import Session
 from twisted_kv.constants import CALL_TIMEOUT_SECONDS, VALUE_BYTES_CEILING
-from twisted_kv.errors import NoSuchShard, Unavailable, by_name
+from twisted_kv.errors import BadRequest, NoSuchShard, Unavailable, by_name
 from twisted_kv.interfaces import INetwork, Random
 from twisted_kv.machines.commands import (
     QUERIES,
@@ -137,8 +137,16 @@ class Clerk:
             refused = check_operation(Operation(verb, key, value, 0, 1, 1), self._value_bytes_max)  # type: ignore[arg-type]
         if refused is not None:
             return fail(by_name(refused.error, refused.text))
+        if not is_timeout(timeout):
+            return fail(BadRequest(f"a timeout is a number of seconds above 0, not {timeout!r}"))
         if self._closed:
             return fail(Unavailable("this Clerk is closed"))
+        # A subclass of str or bytes (an enumeration, marked-up text) is its content: nothing else can cross.
+        key = str.__str__(key)
+        if isinstance(value, str):
+            value = str.__str__(value)
+        elif value is not None:
+            value = bytes(memoryview(value))
         call = self._calls.begin(verb, key, value, default, timeout)
         self.route(call)
         return call.deferred

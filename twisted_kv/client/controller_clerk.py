@@ -7,13 +7,14 @@ said when nobody answered. Refuses to judge the change itself: that is for the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_kv.client.calls import is_timeout
 from twisted_kv.client.seeking import Seeker, unknown
 from twisted_kv.codec import Malformed
 from twisted_kv.constants import CALL_TIMEOUT_SECONDS
@@ -59,6 +60,7 @@ class ControllerClerk:
         controllers: Twisted client endpoints of controller servers, at least one.
         random: draws session ids; seed it from the system unless this is a simulation.
         network: used, not owned.
+        check_endpoint: raises ValueError for text that nobody could dial.
 
     Every call returns a Deferred[Configuration] that may be cancelled: the configuration that the change made, or the
     newest one if there was nothing to change. Every call fails with BadRequest or a kind of it (NoSuchGroup,
@@ -66,7 +68,15 @@ class ControllerClerk:
     not at all; Unavailable, Overloaded: nothing was changed within ``timeout`` seconds; NotAuthorized.
     """
 
-    def __init__(self, controllers: Sequence[str], clock: IReactorTime, random: Random, network: INetwork) -> None:
+    def __init__(
+        self,
+        controllers: Sequence[str],
+        clock: IReactorTime,
+        random: Random,
+        network: INetwork,
+        check_endpoint: Callable[[str], object] = str,
+    ) -> None:
+        self._check_endpoint = check_endpoint
         self._clock = clock
         self._random = random
         self._network = network
@@ -90,7 +100,9 @@ class ControllerClerk:
 
         def change() -> Change:
             known = tuple(sorted((identities or {}).items()))
-            return Join(tuple(sorted((_whole("gid", gid), _texts(servers)) for gid, servers in _items(groups))), known)
+            return Join(
+                tuple(sorted((_whole("gid", gid), self._servers(servers)) for gid, servers in _items(groups))), known
+            )
 
         return self._change(change, timeout)
 
@@ -106,11 +118,11 @@ class ControllerClerk:
         self, gid: int, endpoints: Sequence[str], *, timeout: float = CALL_TIMEOUT_SECONDS
     ) -> Deferred[Configuration]:
         """Give a known group new endpoints; nothing moves."""
-        return self._change(lambda: Readdress(_whole("gid", gid), _texts(endpoints)), timeout)
+        return self._change(lambda: Readdress(_whole("gid", gid), self._servers(endpoints)), timeout)
 
     def query(self, num: int = -1, *, timeout: float = CALL_TIMEOUT_SECONDS) -> Deferred[Configuration]:
         """Configuration ``num``; -1, or a number above the newest, gives the newest. Through a quorum."""
-        return ensureDeferred(self._query(num, self._clock.seconds() + timeout))
+        return ensureDeferred(self._query(num, timeout))
 
     def probe(self, endpoints: Iterable[str], *, timeout: float = 2.0) -> Deferred[dict[str, Iam | None]]:
         """Ask servers who they are; no quorum is needed. Fires with endpoint → what it said, None if nothing."""
@@ -127,9 +139,10 @@ class ControllerClerk:
         return succeed(None)
 
     def _change(self, change: Any, timeout: float) -> Deferred[Configuration]:
-        return ensureDeferred(self._carry_out(change, self._clock.seconds() + timeout))
+        return ensureDeferred(self._carry_out(change, timeout))
 
-    async def _carry_out(self, described: Any, deadline: float) -> Configuration:
+    async def _carry_out(self, described: Any, timeout: float) -> Configuration:
+        deadline = self._deadline(timeout)
         change = described()
         while True:
             session = self._session
@@ -164,7 +177,13 @@ class ControllerClerk:
             session.number = outcome.value
         return session.number
 
-    async def _query(self, num: int, deadline: float) -> Configuration:
+    def _deadline(self, timeout: float) -> float:
+        if not is_timeout(timeout):
+            raise BadRequest(f"a timeout is a number of seconds above 0, not {timeout!r}")
+        return self._clock.seconds() + timeout
+
+    async def _query(self, num: int, timeout: float) -> Configuration:
+        deadline = self._deadline(timeout)
         body = QUERIES.encode(QueryConfiguration(_whole("configuration number", num)))
         answer, _ = await self._ask(CTL_QUERY, body, deadline, changes=False)
         if isinstance(answer, Refused):
@@ -189,6 +208,15 @@ class ControllerClerk:
                 return None
 
         return asked.addBoth(ended)
+
+    def _servers(self, endpoints: Any) -> tuple[str, ...]:
+        texts = _texts(endpoints)
+        try:
+            for text in texts:
+                self._check_endpoint(text)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        return texts
 
     def _draw_nonce(self) -> bytes:
         return self._random.getrandbits(128).to_bytes(16, "big")

@@ -120,6 +120,17 @@ def successor(previous: Configuration, members: Sequence[Member], shards: Sequen
     )
 
 
+def readdressed(previous: Configuration, moved: Member, endpoints: tuple[str, ...]) -> Configuration:
+    """The next configuration, in which one member, present or former, is dialled elsewhere; nothing moves."""
+    there = msgspec.structs.replace(moved, endpoints=endpoints)
+    return msgspec.structs.replace(
+        previous,
+        num=previous.num + 1,
+        members=tuple(there if member is moved else member for member in previous.members),
+        former=tuple(there if member is moved else member for member in previous.former),
+    )
+
+
 def shard_of(key: str, shards: int) -> int:
     """The shard of a key: CRC-32 of the UTF-8 of its tag, or of all of it, modulo the number of shards.
 

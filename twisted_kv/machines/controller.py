@@ -38,7 +38,7 @@ from twisted_kv.machines.commands import (
     Readdress,
     Refused,
 )
-from twisted_kv.machines.configuration import Configuration, Member, empty_configuration, successor
+from twisted_kv.machines.configuration import Configuration, Member, empty_configuration, readdressed, successor
 from twisted_kv.machines.rebalance import rebalance
 from twisted_kv.machines.rows import MACHINE_SHARD, Changes, Row, Value
 from twisted_kv.machines.sessions import Sessions
@@ -201,15 +201,14 @@ class ControllerMachine:
         return None
 
     def _readdress(self, gid: int, endpoints: tuple[str, ...]) -> Refused | None:
+        """Also of a group that left and still holds what others wait for: it can be found again only so."""
         newest = self._newest
-        member = newest.member(gid)
-        if member is None:
+        known = [member for member in newest.members + newest.former[::-1] if member.gid == gid]
+        if not known:
             return Refused("NoSuchGroup", f"group {gid} is not in configuration {newest.num}")
         refused = _bad_endpoints(gid, endpoints)
-        if refused is None and member.endpoints != endpoints:
-            moved = Member(gid, member.joined, endpoints)
-            members = [moved if other is member else other for other in newest.members]
-            self._append(successor(newest, members, newest.shards))
+        if refused is None and known[0].endpoints != endpoints:
+            self._append(readdressed(newest, known[0], endpoints))
         return refused
 
     def _regroup(self, members: Iterable[Member]) -> None:

@@ -51,9 +51,11 @@ from twisted_kv.machines.migration import (
     Gained,
     Handing,
     Leaving,
+    Parked,
     Pulling,
     Regained,
     Released,
+    Serving,
     Started,
     State,
     advanced,
@@ -152,13 +154,13 @@ class GroupMachine:
         return total
 
     def status(self) -> Mapping[str, Any]:
-        """Keys and bytes of all copies held; ``shards`` that are served; ``copies`` in whatever phase;
+        """Keys and bytes of all copies held; ``shards``: served or parked here; ``copies`` of any phase;
         ``migrations``: copies on their way in or out and drops owed. All zero: nothing is held here any more."""
         copies = list(self._copies)
         return {
             "keys": sum(len(copy.contents.data) for copy in copies),
             "bytes": sum(copy.contents.bytes for copy in copies),
-            "shards": len(self._copies.serving),
+            "shards": sum(isinstance(copy.state, Serving | Handing | Parked) for copy in copies),
             "copies": len(copies),
             "migrations": sum(isinstance(copy.state, Pulling | Handing | Leaving) for copy in copies) + len(self._owed),
             "sessions": sum(len(copy.contents.sessions) for copy in copies),

@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from twisted_kv.codec import Malformed
-from twisted_kv.consensus.types import NotLeader
+from twisted_kv.consensus.types import NOBODY, NotLeader
 from twisted_kv.constants import MIB, VALUE_BYTES_CEILING, WIRE_BODY_BYTES_MAX
 from twisted_kv.errors import Overloaded
-from twisted_kv.interfaces import Door
+from twisted_kv.interfaces import Door, INetwork, LostAnswer, NotSent
 from twisted_kv.machines.commands import (
     CONTROLLER_COMMANDS,
     GROUP_COMMANDS,
@@ -61,6 +61,9 @@ from twisted_kv.transport.wire import (
 )
 
 NOT_READY_SECONDS = 0.1
+LEADER_SECONDS = 2.0
+FORWARDED = "peer_"
+"""Before a ctl_ verb: one controller asks its leader on behalf of somebody else; never passed on again."""
 OPERATIONS_PER_REQUEST_MAX = 10_000
 OUTCOMES_CHARACTERS_MAX = 4 * MIB  # a character may take four bytes on the wire
 
@@ -230,17 +233,52 @@ class GroupDoors(Doors):
 
 
 class ControllerDoors(Doors):
-    """Configurations for everybody, changes for administrators."""
+    """Configurations for everybody, changes for administrators.
+
+    A client may know only one controller, and that one need not lead: what it asks is then asked of the leader.
+
+    Args:
+        peers: node → endpoint of every controller.
+    """
+
+    def __init__(
+        self, node: int, replica: Callable[[], Replica | None], peers: Mapping[int, str], network: INetwork
+    ) -> None:
+        super().__init__(node, replica)
+        self._peers = peers
+        self._network = network
 
     @property
     def doors(self) -> Mapping[str, Door]:
-        """verb → door."""
-        return {
+        """verb → door; each for clients and, under the name that is never passed on, for fellow controllers."""
+        own: dict[str, Door] = {
             CTL_ENROLL: self.enroll,
             CTL_CHANGE: self.change,
             CTL_CLAIM: self.claim,
             CTL_QUERY: self.query,
         }
+        passed_on = {verb: self._or_of_the_leader(verb, door) for verb, door in own.items()}
+        return passed_on | {FORWARDED + verb: door for verb, door in own.items()}
+
+    def _or_of_the_leader(self, verb: str, door: Door) -> Door:
+        def answer(body: bytes) -> Deferred[bytes]:
+            return door(body).addCallback(self._pass_on, verb, body)
+
+        return answer
+
+    def _pass_on(self, answer: bytes, verb: str, body: bytes) -> bytes | Deferred[bytes]:
+        """The leader's answer in place of NotLeading; the body is the same, so it takes effect once."""
+        turned = ANSWERS.decode(answer)
+        if not isinstance(turned, NotLeading) or turned.leader in (NOBODY, self._node):
+            return answer
+        asked = self._network.call(self._peers[turned.leader], FORWARDED + verb, body, LEADER_SECONDS)
+        return asked.addErrback(self._in_vain, answer, turned)
+
+    def _in_vain(self, failure: Failure, answer: bytes, turned: NotLeading) -> bytes:
+        if failure.check(NotSent):
+            return answer
+        failure.trap(LostAnswer)
+        return ANSWERS.encode(Unsettled(self._node, turned.leader))
 
     def enroll(self, body: bytes) -> Deferred[bytes]:
         """CTL_ENROLL."""

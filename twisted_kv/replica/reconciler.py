@@ -85,6 +85,7 @@ class Reconciler:
         self._clock = clock
         self._running: dict[Any, Deferred[None]] = {}
         self._resting: dict[Any, float] = {}
+        self._told: set[Any] = set()
         self._round: IDelayedCall | None = None
         self._stopped = False
 
@@ -105,6 +106,7 @@ class Reconciler:
             return
         wanted = dict.fromkeys(self._chores() if self._replica.leads else ())
         self._cancel([chore for chore in self._running if chore not in wanted])
+        self._told.intersection_update(wanted)
         now = self._clock.seconds()
         for chore in wanted:
             if len(self._running) >= CHORES_AT_ONCE:
@@ -129,7 +131,8 @@ class Reconciler:
         if failure.check(CancelledError, NotYet, NotLeader, LeadershipLost, Overwritten) is None:
             if failure.check(KVError, Malformed) is None:
                 self.log.failure("A chore broke: {chore}", failure, chore=type(chore).__name__)
-            else:
+            elif chore not in self._told:
+                self._told.add(chore)
                 self.log.info("{chore} waits: {error}", chore=type(chore).__name__, error=failure.getErrorMessage())
 
     def _ended(self, _: None, chore: Any) -> None:

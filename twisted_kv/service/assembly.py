@@ -30,6 +30,7 @@ from twisted_kv.replica.replica import Replica
 from twisted_kv.service.settings import Settings
 from twisted_kv.storage.directory import open_directory
 from twisted_kv.storage.disk import choose_disk
+from twisted_kv.transport.endpoints import check_endpoint
 from twisted_kv.transport.network import PBNetwork
 
 Failed = Callable[[Failure], None]
@@ -61,7 +62,7 @@ def key_clerk(controllers: Sequence[str], reactor: Any, network: INetwork) -> Cl
 
 def controller_clerk(controllers: Sequence[str], reactor: Any, network: INetwork) -> ControllerClerk:
     """A ControllerClerk over a network that others use too."""
-    return ControllerClerk(controllers, reactor, fresh_random(), network)
+    return ControllerClerk(controllers, reactor, fresh_random(), network, check_endpoint)
 
 
 def assemble_controller(settings: Settings, reactor: Any, network: INetwork, failed: Failed) -> Member:
@@ -73,7 +74,7 @@ def assemble_controller(settings: Settings, reactor: Any, network: INetwork, fai
     random = fresh_random()
 
     def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
-        return ControllerDoors(settings.node, replica).doors
+        return ControllerDoors(settings.node, replica, settings.peers, network).doors
 
     def chores(replica: Replica, identity: str) -> IChores:
         return ControllerChores(replica, random, settings.shards, settings.value_bytes_max)

@@ -270,6 +270,7 @@ class Cluster:
             SimDisk(host, self.world.random_for(f"{life}/data")),
         )
         machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
+        peers = {other.node: other.endpoint for other in self._seats[seat.gid]}
 
         def failed(failure: Failure) -> None:
             self._stopped_by_itself(seat.name, host, failure)
@@ -277,7 +278,7 @@ class Cluster:
         def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
             if seat.gid:
                 return GroupDoors(seat.node, replica, machine).doors
-            return ControllerDoors(seat.node, replica).doors
+            return ControllerDoors(seat.node, replica, peers, network).doors
 
         def chores(replica: Replica, identity: str) -> IChores:
             if not seat.gid:
@@ -303,7 +304,7 @@ class Cluster:
             kind=seat.kind,
             gid=seat.gid,
             node=seat.node,
-            peers={other.node: other.endpoint for other in self._seats[seat.gid]},
+            peers=peers,
             directory=directory,
             log_disk=disks[0],
             data_disk=disks[1],
