@@ -10,6 +10,7 @@ Knows one group's servers through a Seeker; refuses to know configurations.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -84,7 +85,7 @@ class Request(msgspec.Struct, frozen=True):
     bounced: Callable[[Any], None]
 
 
-class Lane:
+class Lane(ABC):
     """Calls of one kind for one group.
 
     Args:
@@ -125,15 +126,17 @@ class Lane:
 
     # What follows differs between reads and writes.
 
+    @abstractmethod
     def _next_request(self) -> Request | None:
-        raise NotImplementedError
+        """What to ask next; None: nothing waits."""
 
+    @abstractmethod
     def _ready(self, call: Call) -> bool:
         """Whether the call can be sent now; if not, it is kept somewhere else."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _told(self, calls: Sequence[Call], outcomes: Sequence[Outcome]) -> None:
-        raise NotImplementedError
+        """What became of the calls, as far as the answer goes."""
 
     # What follows is shared.
 

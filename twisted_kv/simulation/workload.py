@@ -8,6 +8,7 @@ unknown. They know Clerks by their calls, and nothing of servers.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Final, Protocol
@@ -47,7 +48,7 @@ class IAdministrator(Protocol):
     def query(self, num: int = -1, *, timeout: float) -> Deferred[Any]: ...
 
 
-class Client:
+class Client(ABC):
     """One closed loop: call, write down, pause, again, until stopped. Subclasses choose what to call.
 
     Args:
@@ -89,9 +90,9 @@ class Client:
         """Make no further call; ``idle`` once the present one has come back."""
         self._stopping = True
 
+    @abstractmethod
     def choose(self) -> tuple[Verb, str, str | None]:
         """The next call: verb, key, argument."""
-        raise NotImplementedError
 
     def succeeded(self, call: Call) -> None:
         """The outcome of a call is known: it took effect."""
