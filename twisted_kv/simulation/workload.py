@@ -94,10 +94,12 @@ class Client(ABC):
     def choose(self) -> tuple[Verb, str, str | None]:
         """The next call: verb, key, argument."""
 
-    def succeeded(self, call: Call) -> None:
+    # Not every client keeps account of these two.
+
+    def succeeded(self, call: Call) -> None:  # noqa: B027
         """The outcome of a call is known: it took effect."""
 
-    def unsettled(self, call: Call) -> None:
+    def unsettled(self, call: Call) -> None:  # noqa: B027
         """The outcome of a call is unknown."""
 
     def token(self) -> str:
