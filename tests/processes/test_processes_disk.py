@@ -35,6 +35,9 @@ class Shim:
     def fail_syncs(self, child):
         self._file(child, "eio").touch()
 
+    def hang_syncs(self, child):
+        self._file(child, "hung").touch()
+
     def fill(self, child):
         self._file(child, "full").touch()
 
@@ -130,6 +133,38 @@ async def test_hazard_27_a_leader_whose_sync_fails_ends_and_the_others_go_on(tmp
         assert acknowledged(writers) > before
         await stop(writers, running)
         assert (await scene.ask(leader, "status"))["voter"] is True
+
+
+@process_test
+async def test_hazard_07_a_leader_whose_disk_hangs_is_replaced_and_can_be_stopped(tmp_path, monkeypatch, shim):
+    """Its sync does not come back: another leads, and SIGTERM ends it in time (contract §1), the thread in the sync or
+    not. What it has acknowledged is there when it comes back.
+
+    Fails if the process waits for its disk's thread, or if the watchdog counts only what was saved.
+    """
+    customized(monkeypatch, tmp_path, SLOW_DISK)
+    async with Scene(tmp_path) as scene:
+        await scene.join(100)
+        writers, running = await writing(scene)
+        await scene.pause(1.0)
+        hung = await scene.leader()
+        shim.hang_syncs(hung)
+
+        async def another_leads():
+            return (await scene.leader()) is not hung
+
+        await scene.until(another_leads)
+        before = acknowledged(writers)
+        await scene.pause(1.0)
+        assert acknowledged(writers) > before
+        assert (await scene.ask(hung, "status"))["role"] != "leader"
+
+        hung.transport.signalProcess("TERM")
+        await scene.ended(hung)
+        assert "The stop was not clean" in scene.told(hung)
+        scene.revive(hung)
+        await scene.pause(1.0)
+        await stop(writers, running)
 
 
 @process_test

@@ -4,6 +4,7 @@
 
    directory/PID.syncs   one line per sync that succeeded: its begin and end (CLOCK_MONOTONIC, ns), and the file
    directory/PID.eio     while it exists, every sync of process PID fails with EIO
+   directory/PID.hung    while it exists, no sync of process PID comes back
    directory/PID.full    while it exists, no file of a replica of process PID can grow: ENOSPC. What is there can
                          be overwritten, as on a full disk; what is given back is taken by a neighbour at once. */
 
@@ -53,6 +54,8 @@ static int synced(int fd, int (*real)(int)) {
         return -1;
     }
     long long begin = now();
+    while (told("hung"))
+        usleep(5000);
     if (real(fd) != 0)
         return -1;
     char path[PATH_MAX], line[PATH_MAX + 64];
