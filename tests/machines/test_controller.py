@@ -162,6 +162,8 @@ def test_move() -> None:
         assert after.num == before.num + (before.shards[shard] != gid)
         assert len(moved(before, after)) <= 1
     assert cluster.query(-1).shards == (3,) * 5 + (4,) * 5
+    cluster.changed(Move(5, 3))
+    assert cluster.changed(Move(6, 3)).shards == (3,) * 7 + (4,) * 3, "what was moved is not spread again"
     cluster.changed(Leave((3,)))
     cluster.changed(Leave((4,)))
     cluster.check()

@@ -361,6 +361,9 @@ def test_unaffected_and_arrived_shards_are_served_at_once_scenario_31():
     assert groups[2].get(keys[0]) == Done(None)
     assert groups[2].get(keys[1]) == WrongGroup(2, 3)
     assert groups[2].get(keys[2]) == Done(None)
+    for shard in (0, 2):
+        assert groups[2].open(shard) == Done(1)
+        assert groups[2].write(put(keys[shard], "v", 1)) == (Done(),), "writes too"
     assert groups[2].configure(history.assign(2, 2, 2, members=(1, 2, 3))) == Done(False)
 
 

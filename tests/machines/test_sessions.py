@@ -126,6 +126,7 @@ def test_too_many_waiting_answers_are_refused_but_the_lowest_gets_in() -> None:
     assert sessions.recall(number, 2, 1, DIGEST) == Done(None), "a repeat needs no room"
     execute(sessions, number, 1, floor=1)
     execute(sessions, number, 4, floor=4)
+    execute(sessions, number, 5, floor=4)  # what the floor has passed takes no room
 
 
 @pytest.mark.parametrize("value", ["x" * 60, b"x" * 60, "é" * 30])

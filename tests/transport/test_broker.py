@@ -285,13 +285,13 @@ def test_calls_arrive_in_order_and_answers_leave_when_they_are_there():
 
     wire, fired = Wire(doors={"ask": door}), []
     for name in (b"1", b"2", b"3"):
-        wire.root.callRemote("ask", name).addCallback(fired.append)
+        wire.root.callRemote("ask", name).addCallback(lambda answer, asked: fired.append((asked, answer)), name)
     wire.pump()
     assert list(waiting) == [b"1", b"2", b"3"]
     for name in (b"3", b"1", b"2"):
         waiting[name].callback(name)
         wire.pump()
-    assert fired == [b"3", b"1", b"2"]
+    assert fired == [(b"3", b"3"), (b"1", b"1"), (b"2", b"2")], "each call has its own answer"
 
 
 def test_calls_beyond_the_limit_in_flight_are_overloaded_until_some_are_answered():

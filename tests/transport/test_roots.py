@@ -212,7 +212,8 @@ def test_memory_of_transfers_comes_back_when_the_door_is_done_fails_or_the_conne
     wire.root.callRemote(chunks.FORGET, 1, pbanswer=False)
     wire.root.callRemote(chunks.CANCEL, 9, pbanswer=False)
     wire.pump()
-    assert reserve.free == RESERVE_BYTES - 1_000 - 2 * WIRE_PART_BYTES
+    upload(wire, 10, b"x" * 500)
+    assert reserve.free == RESERVE_BYTES - 1_500 - 2 * WIRE_PART_BYTES
     wire.server_transport.lose()
     assert reserve.free == RESERVE_BYTES - 1_000
     waiting.callback(b"late and large" * WIRE_PART_BYTES)
