@@ -323,6 +323,21 @@ def test_a_cancelled_call_is_not_sent_again_and_its_late_copy_is_refused(cluster
     assert cluster.result(clerk.get("k")) == "warm+"
 
 
+def test_the_neighbours_of_a_cancelled_call_get_their_own_answers(cluster):
+    """Scenario §3.2-18: outcomes belong to the calls as they were sent, whoever waits no longer when they come."""
+    clerk = warm(cluster)
+    for begin, verb, own in ((clerk.delete, KV_WRITE, [True, False]), (clerk.get, KV_READ, ["warm", ""])):
+        cluster.result(clerk.put("k", "warm"))
+        cluster.network.calls.clear()
+        first, second, third = begin("{k}gone"), begin("k"), begin("{k}never")
+        cluster.run(0.0005)
+        assert cluster.network.count(verb) == 1, "all on their way"
+        first.cancel()
+        assert isinstance(failed(first), CancelledError)
+        assert [cluster.result(second), cluster.result(third)] == own
+        assert cluster.network.count(verb) == 1
+
+
 def test_a_call_cancelled_before_it_left_is_never_sent(cluster):
     clerk = warm(cluster)
     put = clerk.put("k", "never")

@@ -3,13 +3,15 @@
 from random import Random
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from twisted_kv.consensus.types import Role, Standing
+from twisted_kv.errors import Unavailable
 from twisted_kv.machines.commands import (
     CONTROLLER_COMMANDS,
     GROUP_COMMANDS,
+    QUERIES,
     AskDrop,
     Claim,
     ConfigurationAnswer,
@@ -55,6 +57,10 @@ class Asked:
     def __call__(self, endpoints, verb, body, timeout):
         self.questions.append((tuple(endpoints), verb, body))
         answer = self.answers[verb]
+        if callable(answer):
+            answer = answer(tuple(endpoints), body)
+        if isinstance(answer, Exception):
+            return fail(answer)
         return answer if isinstance(answer, Deferred) else succeed(answer)
 
 
@@ -126,6 +132,48 @@ def test_pull_waits_and_asks_again(state):
     scene.clock.pump([0.05] * 20)
     assert scene.logged() == []
     assert 3 <= len(scene.ask.questions) <= 12
+
+
+def joined_again(claimed_then, claimed_now, member):
+    """A controller to whom group 9 is another member by now, and a group 9 that listens only at "moved"."""
+
+    def told(_, body):
+        then = QUERIES.decode(body).num == 1
+        members = (Member(9, 1, ("g",)),) if then else (member,)
+        return ConfigurationAnswer(
+            "C", Configuration(1 if then else 8, members=members), claimed_then if then else claimed_now
+        )
+
+    def at_its_new_place(answer):
+        return lambda endpoints, _: answer if endpoints == ("moved",) else Unavailable("nobody is there")
+
+    return {
+        CTL_QUERY: told,
+        SHARD_PULL: at_its_new_place(PullAnswer("rows", (), True)),
+        SHARD_DROP: at_its_new_place(Done(True)),
+    }
+
+
+@pytest.mark.parametrize("claimed_now", ["nine", ""])
+def test_a_giver_that_moved_house_and_joined_again_is_found(claimed_now):
+    """Scenario §3.3-34: its old place is known of a member that nobody lists any more; the gid leads to the new one."""
+    for chore, logged in ((PULL, Install(3, 5, 2, (), True)), (AskDrop(3, 4, Holder(9, 1, 4), ("g",)), Dropped(3, 4))):
+        scene = Scene([chore], **joined_again("nine", claimed_now, Member(9, 8, ("moved",))))
+        scene.reconciler.poke()
+        assert scene.logged() == [logged]
+
+
+@pytest.mark.parametrize(
+    ("claimed_now", "member"),
+    [("other", Member(9, 8, ("moved",))), ("nine", Member(10, 8, ("moved",))), ("nine", Member(9, 8, ("g",)))],
+)
+def test_other_processes_of_the_gid_are_not_asked(claimed_now, member):
+    """Scenario §3.3-34: who has claimed the new member is another group; or nobody knows a new place."""
+    for chore in (PULL, AskDrop(3, 4, Holder(9, 1, 4), ("g",))):
+        scene = Scene([chore], **joined_again("nine", claimed_now, member))
+        scene.reconciler.poke()
+        assert scene.logged() == []
+        assert {endpoints for endpoints, verb, _ in scene.ask.questions if verb != CTL_QUERY} == {("g",)}
 
 
 def test_drop_is_owed_until_the_giver_confirms():

@@ -208,10 +208,7 @@ class GroupChores:
 
     async def next_configuration(self, chore: NextConfiguration) -> None:
         """Fetch the next configuration, find out whether it means this very group, log it."""
-        query = QUERIES.encode(QueryConfiguration(chore.num, self._gid))
-        answer = await self._ask(self._controllers, CTL_QUERY, query, ASK_SECONDS)
-        if not isinstance(answer, ConfigurationAnswer):
-            raise NotYet
+        answer = await self._configuration(chore.num, self._gid)
         bound = self._machine.cluster
         if bound and answer.cluster != bound:
             self._stranger(StartRefused(f"this group belongs to cluster {bound}, the controllers to {answer.cluster}"))
@@ -241,14 +238,7 @@ class GroupChores:
     async def pull(self, chore: Pull) -> None:
         """Fetch one chunk of a copy and log it; the state then asks for the next."""
         request = PULLS.encode(PullRows(chore.shard, chore.source.num, chore.after, ROWS_CHUNK_BYTES))
-        try:
-            answer = await self._ask(chore.endpoints, SHARD_PULL, request, ASK_SECONDS)
-        except KVError:
-            # The pull itself holds back the configuration that would tell that the source has moved house.
-            endpoints = await self._newest_endpoints(chore.source)
-            if endpoints in ((), chore.endpoints):
-                raise
-            answer = await self._ask(endpoints, SHARD_PULL, request, ASK_SECONDS)
+        answer = await self._ask_source(chore, SHARD_PULL, request)
         if not isinstance(answer, PullAnswer) or answer.state == "wait":
             raise NotYet
         if answer.state == "gone":
@@ -257,9 +247,39 @@ class GroupChores:
         install = Install(chore.shard, chore.num, chore.chunk, answer.rows, answer.last)
         await self._replica.submit(GROUP_COMMANDS.encode(install))
 
+    async def _ask_source(self, chore: Pull | AskDrop, verb: str, request: bytes) -> Any:
+        """Ask the giver where it was last known to listen, else where it may listen by now."""
+        try:
+            return await self._ask(chore.endpoints, verb, request, ASK_SECONDS)
+        except KVError:
+            # The pull itself holds back the configuration that would tell that the source has moved house.
+            endpoints = await self._newest_endpoints(chore.source)
+            if endpoints in ((), chore.endpoints):
+                raise
+            return await self._ask(endpoints, verb, request, ASK_SECONDS)
+
     async def _newest_endpoints(self, source: Holder) -> tuple[str, ...]:
-        answer = await self._ask(self._controllers, CTL_QUERY, QUERIES.encode(QueryConfiguration(-1)), ASK_SECONDS)
-        return answer.configuration.endpoints_of(source) if isinstance(answer, ConfigurationAnswer) else ()
+        """Where the processes of a holder listen by the newest configuration; empty if it does not know them."""
+        newest = (await self._configuration(-1, source.gid)).configuration
+        endpoints = newest.endpoints_of(source)
+        if endpoints:
+            return endpoints
+        # Who left and joined again is another member: what it moved away from is then known of nobody. It is asked
+        # under its new name unless others have claimed that; a copy's own name, (shard, num), is no other group's.
+        again = next((member for member in newest.members + newest.former[::-1] if member.gid == source.gid), None)
+        if again is None:
+            return ()
+        claims = [
+            (await self._configuration(joined, source.gid)).claimed_by for joined in (source.joined, again.joined)
+        ]
+        return again.endpoints if claims[1] in ("", claims[0]) else ()
+
+    async def _configuration(self, num: int, gid: int) -> ConfigurationAnswer:
+        query = QUERIES.encode(QueryConfiguration(num, gid))
+        answer = await self._ask(self._controllers, CTL_QUERY, query, ASK_SECONDS)
+        if not isinstance(answer, ConfigurationAnswer):
+            raise NotYet
+        return answer
 
     async def hand_over(self, chore: HandOver) -> None:
         """Freeze a copy whose taker has not asked for long: it must not hold back later configurations."""
@@ -270,7 +290,7 @@ class GroupChores:
         """Have the giver drop what was taken over, then owe it no longer."""
         if chore.endpoints:
             drop = GROUP_COMMANDS.encode(Drop(chore.shard, chore.source.num))
-            answer = await self._ask(chore.endpoints, SHARD_DROP, drop, ASK_SECONDS)
+            answer = await self._ask_source(chore, SHARD_DROP, drop)
             if not (isinstance(answer, Done) and answer.value is True):
                 raise NotYet
         await self._replica.submit(GROUP_COMMANDS.encode(Dropped(chore.shard, chore.source.num)))
