@@ -5,6 +5,7 @@ from random import Random
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, globalLogPublisher
 
 from twisted_kv.consensus.types import Role, Standing
 from twisted_kv.errors import Unavailable
@@ -33,6 +34,20 @@ from twisted_kv.replica.reconciler import HAND_OVER_SECONDS, ControllerChores, G
 from twisted_kv.transport.wire import CTL_CLAIM, CTL_QUERY, SHARD_DROP, SHARD_PULL
 
 
+@pytest.fixture
+def logged_lines():
+    """Formats of the errors that are logged."""
+    lines = []
+
+    def heard(event):
+        if event["log_level"] is LogLevel.error:
+            lines.append(event["log_format"])
+
+    globalLogPublisher.addObserver(heard)
+    yield lines
+    globalLogPublisher.removeObserver(heard)
+
+
 class Led:
     """A replica that leads, and records what is submitted."""
 
@@ -41,6 +56,10 @@ class Led:
 
     def __init__(self):
         self.submitted = []
+        self.all_applied = succeed(())
+
+    def read(self, query):
+        return self.all_applied
 
     def submit(self, command):
         self.submitted.append(command)
@@ -132,6 +151,21 @@ def test_pull_waits_and_asks_again(state):
     scene.clock.pump([0.05] * 20)
     assert scene.logged() == []
     assert 3 <= len(scene.ask.questions) <= 12
+
+
+def test_what_is_gone_is_told_only_when_all_that_was_logged_is_applied(logged_lines):
+    """A new leader pulls what it took over long ago until its log tells it so (found by chaos)."""
+    scene = Scene([PULL], **{SHARD_PULL: PullAnswer("gone")})
+    scene.replica.all_applied = Deferred()
+    scene.reconciler.poke()
+    scene.wanted.clear()
+    scene.reconciler.poke()
+    assert logged_lines == []
+    scene.wanted.append(PULL)
+    scene.replica.all_applied = succeed(())
+    scene.clock.advance(1.0)
+    scene.reconciler.poke()
+    assert logged_lines == ["Shard {shard} is gone from group {gid}"]
 
 
 def joined_again(claimed_then, claimed_now, member):

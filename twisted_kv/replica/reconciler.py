@@ -44,10 +44,11 @@ from twisted_kv.machines.commands import (
     PullAnswer,
     PullRows,
     QueryConfiguration,
+    Read,
 )
 from twisted_kv.machines.configuration import NO_GROUP, Configuration, Holder
 from twisted_kv.machines.group import GroupMachine
-from twisted_kv.replica.pending import LeadershipLost, Overwritten
+from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.replica.replica import Replica
 from twisted_kv.transport.wire import CTL_CLAIM, CTL_QUERY, SHARD_DROP, SHARD_PULL
 
@@ -128,7 +129,7 @@ class Reconciler:
 
     def _not_done(self, failure: Failure, chore: Any) -> None:
         self._resting[chore] = self._clock.seconds() + PAUSE_SECONDS
-        if failure.check(CancelledError, NotYet, NotLeader, LeadershipLost, Overwritten) is None:
+        if failure.check(CancelledError, NotYet, NotLeader, LeadershipLost, ReadAbandoned, Overwritten) is None:
             if failure.check(KVError, Malformed) is None:
                 self.log.failure("A chore broke: {chore}", failure, chore=type(chore).__name__)
             elif chore not in self._told:
@@ -242,6 +243,8 @@ class GroupChores:
         if not isinstance(answer, PullAnswer) or answer.state == "wait":
             raise NotYet
         if answer.state == "gone":
+            # A new leader works on what was applied before it led; all its log read, the copy may be here already.
+            await self._replica.read(Read(()))
             self.log.error("Shard {shard} is gone from group {gid}", shard=chore.shard, gid=chore.source.gid)
             raise NotYet
         install = Install(chore.shard, chore.num, chore.chunk, answer.rows, answer.last)
