@@ -10,6 +10,7 @@ This module knows neither the values nor who reads them.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -32,14 +33,18 @@ class Codec(Generic[T]):
     Args:
         shape: the type (or union of tagged ``msgspec.Struct`` types) that decode returns.
         bytes_max: sealed bodies beyond this size are refused before decoding.
+        look: is shown the MessagePack before it is decoded, and raises Malformed at what must not be.
 
     >>> Codec(tuple[int, str]).decode(Codec(tuple[int, str]).encode((1, "a")))
     (1, 'a')
     """
 
-    def __init__(self, shape: Any, bytes_max: int = 1 << 26) -> None:
+    def __init__(
+        self, shape: Any, bytes_max: int = 1 << 26, look: Callable[[memoryview], None] = lambda packed: None
+    ) -> None:
         self._decode = msgspec.msgpack.Decoder(shape).decode
         self._bytes_max = bytes_max
+        self._look = look
 
     def encode(self, value: T) -> bytes:
         """The sealed bytes of a value.
@@ -71,6 +76,7 @@ class Codec(Generic[T]):
         if zlib.crc32(packed) != int.from_bytes(sealed[1:_HEADER_BYTES], "big"):
             raise Malformed("the checksum does not match")
         try:
+            self._look(packed)
             value: T = self._decode(packed)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(str(error)) from None

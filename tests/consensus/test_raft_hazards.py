@@ -36,6 +36,7 @@ from twisted_kv.consensus.types import (
     ReadIndex,
     Restored,
     Role,
+    SaveResumed,
     SaveStalled,
     SnapshotInstalled,
     TransferLeadership,
@@ -90,6 +91,19 @@ def test_hazard_01_after_a_restart_the_vote_stands():
     stage = Stage(disk=restored(term=5, vote=2))
     assert stage.step(AskVote(3, 1, 5, 99, 5, False)) == [VoteAnswer(1, 3, 5, False)]
     assert stage.step(AskVote(2, 1, 5, 99, 5, False)) == [VoteAnswer(1, 2, 5, True)]
+
+
+def test_hazard_01_stepping_down_within_a_term_takes_back_no_vote():
+    """Hazard 1: whoever voted for itself, and then gave up or was told to, has still voted."""
+    candidate = Stage()
+    candidate.campaign()
+    leader = Stage()
+    leader.lead()
+    for stage in (candidate, leader):
+        term = stage.status.term
+        stage.step(SaveStalled(), SaveResumed())
+        assert stage.status.role is Role.FOLLOWER and stage.status.term == term
+        assert of(VoteAnswer, stage.step(AskVote(3, 1, term, 99, term, False))) == [VoteAnswer(1, 3, term, False)]
 
 
 def test_hazard_02_neither_compaction_nor_snapshot_nor_restart_forgets_term_or_vote():
@@ -328,6 +342,25 @@ def test_hazard_14_answers_of_an_older_term_or_an_older_leadership_move_nothing(
     assert stage.status.term > first + 1
     stage.step(AppendAck(2, 1, first, last), AppendAck(3, 1, first, last), AppendRefused(2, 1, first, 1, 0, 0))
     assert [peer.matched for peer in stage.status.peers] == [0, 0] and stage.status.commit == 1
+
+
+def test_hazard_14_an_older_leadership_confirms_no_read():
+    """Hazards 14 and 22: heartbeats of term 1 are answered when node 1 leads again and counts rounds anew."""
+    stage = leading()
+    stage.node.read(1)
+    stage.settle()
+    first = stage.status.term
+    stage.step(Append(2, 1, first + 1, 1, first, 1, ()))
+    stage.tick(stage.settings.election_ticks)
+    stage.lead()
+    stage.ack(2, 3)
+    stage.node.read(2)
+    stage.settle()
+    stage.readies.clear()
+    stage.step(HeartbeatAck(2, 1, first, 1), HeartbeatAck(3, 1, first, 1))
+    assert [read for ready in stage.readies for read in ready.reads] == []
+    stage.step(HeartbeatAck(2, 1, stage.status.term, 1))
+    assert [read.token for ready in stage.readies for read in ready.reads] == [2]
 
 
 def test_hazard_15_what_was_saved_for_an_older_term_counts_for_no_newer_one():

@@ -61,3 +61,11 @@ def test_negative_terms_and_other_shapes_are_refused(words):
 def test_a_message_is_no_longer_than_it_must_be():
     """Scenario §3.1-9: a heartbeat is a handful of bytes."""
     assert len(msgspec.msgpack.encode(Heartbeat(1, 2, 7, 1000, 12))) < 16
+
+
+@pytest.mark.parametrize("number", [(1 << 62) + 1, 1 << 63, (1 << 64) - 1])
+def test_a_number_whose_successor_does_not_fit_on_disk_is_malformed(number):
+    """S16: found by fuzzing; a term of 64 bits stopped whoever saved it."""
+    for message in (HeartbeatAck(-2, 1, number, 1), AskVote(2, 1, number, 0, 0, False), Heartbeat(2, 1, 1, number, 0)):
+        with pytest.raises(Malformed):
+            MESSAGES.decode(MESSAGES.encode((message,)))

@@ -119,6 +119,14 @@ def test_an_offer_of_what_is_here_is_answered_from_the_log():
     assert stage.status.commit == 3
 
 
+def test_hazard_33_rows_leave_nothing_of_a_log_that_contradicted_them():
+    """The owner has reset the log on the disk, so nothing behind the rows may count as saved, however long it was."""
+    stage = Stage(disk=restored(1, 1, 1, 1))
+    stage.step(SnapshotOffer(2, 1, 3, 2, 2), SnapshotInstalled(2, 2))
+    assert (stage.status.first, stage.status.last, stage.node.log.saved) == (3, 2, 2)
+    assert of(AppendAck, stage.step(Append(2, 1, 3, 4, 1, 2, ()))) == []
+
+
 def test_rows_that_came_too_late_change_nothing():
     """Scenario §3.1-4: applied never moves back."""
     stage = Stage()

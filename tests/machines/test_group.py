@@ -173,6 +173,8 @@ def test_a_scan_sees_a_served_shard_in_order_hazard_26():
             after, last = answer.keys[-1], answer.last
         assert [key for key, _ in seen] == keys
         assert all(groups[1].get(key) == Done(value) for key, value in seen)
+    groups[1].write(put(keys[-1], "v" * ROWS_CHUNK_BYTES, 9))
+    assert not groups[1].machine.query(Scan(0, keys[0], 1 << 62)).last or len(keys) < 3
     assert groups[2].machine.query(Scan(0, None, 100)) == WrongGroup(2, 1)
     assert groups[1].machine.query(Scan(9, None, 100)) == WrongGroup(2, 0)
 

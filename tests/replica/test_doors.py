@@ -1,21 +1,28 @@
 """Doors look once, pass on, and seal the answer; nothing bad enters the log, nothing raises."""
 
+import zlib
+
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
+from twisted_kv.codec import FORMAT_VERSION, Codec
 from twisted_kv.consensus.types import NotLeader, Role, Standing
+from twisted_kv.constants import SHARDS_MAX
 from twisted_kv.errors import Overloaded
 from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.machines.commands import (
     CONTROLLER_COMMANDS,
     GROUP_COMMANDS,
+    OPERATIONS_PER_REQUEST_MAX,
     PULLS,
     QUERIES,
     READS,
     Administer,
+    Claim,
     ConfigurationAnswer,
     Done,
     Drop,
+    Enroll,
     Freeze,
     Leave,
     Open,
@@ -252,3 +259,40 @@ def test_query_before_the_cluster_is_founded_waits(controller, corridor):
     assert isinstance(told(controller["ctl_query"](query)), Busy)
     corridor.answer = ConfigurationAnswer("C", Configuration(), "")
     assert told(controller["ctl_query"](query)).cluster == "C"
+
+
+WRITE_WITH = b"\x92\xa1w\x91\x96\xa1p\xa1k%b\x01\x01\x01"  # one put of key k, session and numbers 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"\x80", b"\x90", b"\xdf\0\0\0\x01\x92\xff\xfe\xc0", b"\xdd\0\0\0\x02\x90\x90", b"\xde\0\0", b"\xdc\0\0"],
+)
+def test_a_value_that_holds_others_is_refused_before_it_is_made(group, corridor, value):
+    """Found by fuzzing: keys of one hash in a map took a server of half a megabyte 12 s to decode."""
+    packed = WRITE_WITH % value
+    answer = told(group["kv_write"](seal(packed)))
+    assert (answer.error, answer.text) == ("BadRequest", "a value is text or bytes")
+    assert corridor.submitted == []
+
+
+def test_what_one_request_may_ask_for_is_bounded(group, controller, corridor):
+    """Found by fuzzing: counts that fit into a body and keep a replica, or its log, busy for minutes."""
+    encode = Codec(object).encode
+    many = OPERATIONS_PER_REQUEST_MAX + 1
+    bad = {
+        "kv_write": Write((put(),) * many),
+        "kv_read": Read(("k",) * many),
+        "kv_open": Open((1,) * (SHARDS_MAX + 1), bytes(16)),
+        "ctl_enroll": Enroll(bytes(5000)),
+        "ctl_claim": Claim(100, 1, "x" * 5000),
+        "ctl_change": Administer(1, 1, 1, Leave((1 << 40,) * 200_000)),
+    }
+    for verb, request in bad.items():
+        answer = told((group | controller)[verb](encode(request)))
+        assert isinstance(answer, Rejected) and answer.error == "BadRequest", verb
+    assert corridor.submitted == []
+
+
+def seal(packed):
+    return bytes([FORMAT_VERSION]) + zlib.crc32(packed).to_bytes(4, "big") + packed

@@ -5,8 +5,9 @@ from replica_stage import InlineDisk, SeenNetwork
 from twisted.internet.task import Clock
 
 from twisted_kv.errors import StartRefused
+from twisted_kv.interfaces import SaveRefused
 from twisted_kv.replica.formation import Formation, group_identity
-from twisted_kv.transport.wire import PEER_HELLO, Hello
+from twisted_kv.transport.wire import HELLO, PEER_HELLO, Hello
 
 PEERS = {1: "e1", 2: "e2", 3: "e3"}
 
@@ -62,6 +63,31 @@ def test_forms_when_all_are_there(town):
     town.later()
     assert town.formed == {node: {1: "i1", 2: "i2", 3: "i3"} for node in PEERS}
     assert not any(formation.is_copy for formation in town.formations.values())
+
+
+def test_a_full_disk_refuses_to_form_with_a_line(town):
+    """Hazard 28: what a start on a full disk tells the operator, not how it found out."""
+
+    class Full(Facts):
+        def bind(self, facts):
+            raise SaveRefused("log.sqlite3: database or disk is full")
+
+    refused = []
+    formation = Formation(
+        Hello("group", 7, 1, "i1", "raft"),
+        {1: "e1"},
+        Full(),
+        InlineDisk(),
+        town.network,
+        town.clock,
+        town.copies.append,
+        town.strangers.append,
+    )
+    formation.start().addErrback(refused.append)
+    formation.stop()
+    (failure,) = refused
+    failure.trap(StartRefused)
+    assert "make room" in failure.getErrorMessage()
 
 
 def test_does_not_form_while_one_is_missing(town):
@@ -171,3 +197,27 @@ def test_other_peers_than_the_directory_knows_are_refused(town):
 
 def test_identity_is_the_same_on_all_members():
     assert group_identity({1: "a", 2: "b"}) == group_identity({2: "b", 1: "a"})
+
+
+def test_who_is_the_stranger_is_not_for_strangers_to_say(town):
+    """Found by fuzzing: two hellos from anybody, in the names of two peers, stopped a member of a formed group."""
+    voters = ((1, "i1"), (2, "i2"), (3, "i3"))
+    for node in PEERS:
+        town.start(node, f"i{node}", voters=voters, formed=True)
+    town.later()
+    for _ in range(3):
+        for node in (2, 3):
+            lie = Hello("group", 7, node, "x", "raft", ((1, "x"), (2, "x"), (3, "x")), True)
+            town.formations[1].answer(HELLO.encode(lie))
+        town.later(3)
+    assert town.strangers == []
+
+
+def test_a_stranger_is_noticed_when_its_peers_return_after_it(town):
+    """It has asked them once when it started, and nobody was there; their own question makes it ask again."""
+    town.start(2, "j2", voters=((1, "j1"), (2, "j2"), (3, "j3")), formed=True)
+    town.later()
+    for node in (1, 3):
+        town.start(node, f"i{node}", voters=((1, "i1"), (2, "i2"), (3, "i3")), formed=True)
+    town.later(5)
+    assert set(town.strangers) == {2}

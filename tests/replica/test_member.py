@@ -13,13 +13,14 @@ from twisted.python.failure import Failure
 from twisted_kv.consensus.raft.messages import MESSAGES
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.errors import BadRequest, StartRefused
-from twisted_kv.interfaces import NotSent
+from twisted_kv.interfaces import NotSent, SaveRefused
 from twisted_kv.machines.commands import GROUP_COMMANDS, Configure, Done, Open, Operation, Read, Write
 from twisted_kv.machines.configuration import Member as Listed
 from twisted_kv.machines.configuration import empty_configuration, shard_of, successor
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.replica.member import Member, Parts
 from twisted_kv.storage.directory import open_directory
+from twisted_kv.storage.log_store import LogStore
 from twisted_kv.transport.wire import IAM, PEER_STEP, WHO
 
 GID = 7
@@ -240,6 +241,32 @@ def test_hazard_31_a_follower_beyond_the_log_gets_rows(grouped):
     assert len(group.digests()) == 1
 
 
+@pytest.mark.parametrize("refused", ["write", "commit"])
+def test_hazard_28_rows_that_find_no_room_are_asked_for_again(grouped, refused):
+    """A full disk is no reason to stop; with room again the follower catches up without help."""
+    group = grouped(log_bytes_max=500)
+    group.furnish(2)
+    behind = next(node for node in group.members if node != group.leader())
+    disk, full = group.data_disks[behind], [True]
+
+    def run(work):
+        if full and getattr(getattr(work, "func", None), "__name__", "") == refused:
+            work.func.__self__.abort()  # as SQLite does
+            return fail(SaveRefused("data.sqlite3: database or disk is full"))
+        return Closable.run(disk, work)
+
+    disk.run = run
+    group.post.cut.add(group.peers[behind])
+    group.put(60)
+    group.post.cut.clear()
+    group.later(5)
+    assert len(group.digests()) == 2
+    full.clear()
+    group.later(5)
+    assert len(group.digests()) == 1
+    assert group.failures == []
+
+
 def test_hazard_09_a_wiped_member_follows_as_a_copy(grouped, tmp_path):
     """It gets the log, says so in its status, and its answers make no majority."""
     group = grouped()
@@ -305,6 +332,16 @@ def test_hazard_37_a_directory_of_another_member_is_refused(grouped, tmp_path, n
     group.stop(1)
     with pytest.raises(StartRefused, match="belongs to"):
         group.start(node, gid=gid, path=tmp_path / "1")
+
+
+def test_a_full_disk_refuses_to_be_bound_with_a_line(grouped, tmp_path, monkeypatch):
+    def bind(log, facts):
+        raise SaveRefused("log.sqlite3: database or disk is full")
+
+    group = grouped(size=1)
+    monkeypatch.setattr(LogStore, "bind", bind)
+    with pytest.raises(StartRefused, match="make room"):
+        group.start(1, path=tmp_path / "new")
 
 
 def test_hazard_16_nothing_is_acknowledged_by_a_minority(grouped):

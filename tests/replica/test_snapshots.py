@@ -2,6 +2,7 @@
 
 import pytest
 from replica_stage import InlineDisk
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 
 from twisted_kv.machines.rows import Row, RowKey
@@ -70,3 +71,44 @@ def test_readers_are_bounded(scene):
     for _ in range(SNAPSHOTS_MAX):
         ask(snapshots)
     assert ask(snapshots, first.snapshot, first.rows[-1].key).snapshot == 0
+
+
+class SlowDisk:
+    """An IDisk that runs its work, in order, when told to."""
+
+    def __init__(self):
+        self._waiting = []
+
+    def run(self, work):
+        done = Deferred()
+        self._waiting.append((work, done))
+        return done
+
+    def work(self):
+        while self._waiting:
+            work, done = self._waiting.pop(0)
+            execute(work).chainDeferred(done)
+
+
+def test_a_snapshot_is_closed_behind_what_was_asked_of_it(tmp_path, logged_errors):
+    """Found by simulation (plan elections, seed 3): a request that came twice ended the snapshot under its twin,
+    whose read of the closed connection then looked like damage."""
+    directory = open_directory(str(tmp_path / "d"), synchronous="OFF", ballast_bytes=0)
+    write(directory, ROWS[:3], 9)
+    disk = SlowDisk()
+    snapshots = Snapshots(7, directory.data, disk, Clock())
+
+    def answers(*requests):
+        deferreds = [snapshots.answer(ROWS_REQUEST.encode(RowsRequest(7, *request))) for request in requests]
+        disk.work()
+        return [ROWS_ANSWER.decode(deferred.result) for deferred in deferreds]
+
+    (first,) = answers((0, None, 1000))
+    assert len(first.rows) == 3
+    last = (first.snapshot, first.rows[-1].key, 1000)
+    once, twice = answers(last, last)
+    assert once.last and twice.last
+    snapshots.stop()
+    disk.work()
+    directory.close()
+    assert not logged_errors

@@ -81,3 +81,22 @@ def test_the_help_tells_every_option(options: ServiceOptions) -> None:
     for option in options_of(options.kind):
         assert f"--{option.name}" in told
     assert "--config" in told
+
+
+@pytest.mark.parametrize("toml", ["a = " + "[" * 5000, "shards = " + "9" * 5000, 'data = "a\\u0000b"'])
+def test_a_configuration_file_that_python_chokes_on_is_one_line_too(tmp_path: Path, toml: str) -> None:
+    """Found by fuzzing: each was a traceback."""
+    file = tmp_path / "settings.toml"
+    file.write_text(toml)
+    with pytest.raises(SystemExit) as caught:
+        NodeOptions().parseOptions(["--config", str(file)])
+    assert str(caught.value).startswith("kv-node: --")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("words", [["--listen", "a\nb"], ["--config", "no\nsuch"], ["--no\nsuch"]])
+def test_a_refusal_is_one_line_also_where_the_mistake_has_several(words: list[str]) -> None:
+    """Found by fuzzing: Twisted repeats what it could not parse as it stands."""
+    with pytest.raises(SystemExit) as caught:
+        NodeOptions().parseOptions(["--data", "d", *words])
+    assert "\n" not in str(caught.value)

@@ -33,6 +33,14 @@ def test_hazard_28_no_room_means_no_ballast_and_no_remains(path, monkeypatch):
     assert not os.path.exists(path)
 
 
+def test_hazard_28_a_disk_with_no_room_for_a_name_is_full_too(path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    assert not Ballast(path, 1000).reserve()
+
+
 def test_another_error_is_not_taken_for_a_full_disk(path, monkeypatch):
     def broken(_descriptor):
         raise OSError(errno.EIO, "Input/output error")

@@ -14,6 +14,7 @@ from twisted_kv.machines.rows import Row
 from twisted_kv.storage import directory as module
 from twisted_kv.storage.directory import open_directory
 from twisted_kv.storage.faults import Damaged
+from twisted_kv.storage.log_store import LogStore
 from twisted_kv.storage.schema import LOG
 
 FILES = ("data.sqlite3", "log.sqlite3")
@@ -193,6 +194,7 @@ def test_hazard_35_files_are_synced_before_they_are_named_and_the_directory_afte
     monkeypatch.setattr(os, "rename", rename)
     opened("above/replica", synchronous="FULL")
     assert happened == [
+        ("fsync", tmp_path.parent.name),
         ("fsync", tmp_path.name),
         ("fsync", "above"),
         ("fsync", "log.sqlite3.new"),
@@ -202,6 +204,48 @@ def test_hazard_35_files_are_synced_before_they_are_named_and_the_directory_afte
         ("rename", "log.sqlite3"),
         ("fsync", "replica"),
     ]
+
+
+def test_hazard_35_a_directory_whose_making_was_cut_short_is_named_durably_by_the_next_start(
+    opened, tmp_path, monkeypatch
+):
+    """Killed between mkdir and the sync of its parent: what is acknowledged later would go with the directory."""
+    synced = []
+
+    def fsync(descriptor, real=os.fsync):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    (tmp_path / "above").mkdir()
+    monkeypatch.setattr(os, "fsync", fsync)
+    opened("above/replica", synchronous="FULL").close()
+    assert synced[:2] == [str(tmp_path), str(tmp_path / "above")]
+    synced.clear()
+    opened("above/replica", synchronous="FULL")
+    assert synced == [str(tmp_path / "above")]
+
+
+def test_a_parent_that_cannot_be_read_is_not_in_the_way(opened, tmp_path, monkeypatch):
+    def open_(path, *arguments, real=os.open):
+        if path == str(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, *arguments)
+
+    (tmp_path / "replica").mkdir()
+    monkeypatch.setattr(os, "open", open_)
+    opened("replica", synchronous="FULL")
+
+
+@pytest.mark.parametrize("unnamed", FILES)
+def test_hazard_35_of_two_names_either_may_reach_the_disk_first(opened, unnamed):
+    """Nothing orders two renames before the directory is synced; the start completes the other one."""
+    directory = opened()
+    directory.close()
+    for left in (f"{unnamed}-wal", f"{unnamed}-shm"):
+        Path(directory.path, left).unlink(missing_ok=True)
+    os.rename(os.path.join(directory.path, unnamed), os.path.join(directory.path, f"{unnamed}.new"))
+    again = opened()
+    assert again.log.restore() == Restored() and again.data.position() == (0, 0)
 
 
 def test_hazard_35_leftovers_are_cleared_at_start(opened):
@@ -249,6 +293,24 @@ def test_hazard_31_33_a_crash_between_data_and_log_of_a_snapshot_is_completed(op
     assert completed.log.restore() == Restored(HardState(6, 3), Position(7, 5))
     again = opened(crash(completed, "once_more"))
     assert again.log.restore() == Restored(HardState(6, 3), Position(7, 5))
+
+
+def test_a_disk_that_fails_while_the_log_is_begun_anew_refuses_the_start(opened, crash, monkeypatch):
+    """And the next start does it."""
+
+    def reset(log, index, term):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    directory = opened()
+    checkpoint = directory.data.checkpoint(fresh=True)
+    directory.log.save(Ready(hard_state=HardState(6, 3)))
+    checkpoint.commit(7, 5)
+    name = crash(directory)
+    monkeypatch.setattr(LogStore, "reset", reset)
+    with pytest.raises(StartRefused, match="disk I/O error"):
+        opened(name)
+    monkeypatch.undo()
+    assert opened(name).log.restore() == Restored(HardState(6, 3), Position(7, 5))
 
 
 @pytest.mark.parametrize("trimmed", [0, 2, 3])

@@ -440,3 +440,25 @@ def test_a_bug_in_the_broker_cuts_one_connection_and_is_logged(logged_errors, mo
     wire.feed(message(b"echo", [b"x"]))
     assert wire.cut and len(logged_errors) == 1
     logged_errors.clear()
+
+
+def test_answers_that_nobody_reads_are_bounded_for_all_connections_together():
+    """S5, found by flooding: two hundred slow readers, each within its own limit, took 700 MB."""
+    limits = Limits(unread_bytes_together=4 * MIB)
+    first = Wire(plain={"get": lambda: b"x" * 500_000}, raw=True, hospitality=HOSPITALITY._replace(limits=limits))
+    wires = [first, *[Wire(raw=True, factory=first.factory, clock=first.clock) for _ in range(9)]]
+    idle = Wire(raw=True, factory=first.factory, clock=first.clock)
+    for wire in wires:
+        for request in (1, 2, 3):
+            wire.feed(message(b"get", [], request))
+    assert not idle.cut
+    assert any(wire.cut for wire in wires) and not first.cut
+    waiting = sum(wire.server.queued_bytes for wire in wires if not wire.cut)
+    assert waiting <= limits.unread_bytes_together + MIB
+    for wire in wires:
+        while wire.server_transport.taken():
+            pass
+    again = Wire(raw=True, factory=first.factory, clock=first.clock)
+    for request in (1, 2):
+        again.feed(message(b"get", [], request))
+    assert not again.cut, "what was read or cut counts no longer"

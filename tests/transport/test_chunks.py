@@ -269,3 +269,14 @@ def test_a_part_that_does_not_come_or_is_wrong_is_a_lost_answer(part):
 
     _, got = fired(collect(call, DeferredSemaphore(2), 9, 100))
     assert type(got[0].value) is LostAnswer
+
+
+def test_a_body_in_very_many_parts_is_refused():
+    """What a part costs beside its bytes is bounded by their number."""
+    reserve = Reserve()
+    up = uploads(reserve)
+    with pytest.raises(BadRequest):
+        up.part(1, 0, chunks.PARTS_MAX + 1, b"ab")
+    assert reserve.free == RESERVE_BYTES
+    assert chunks.PARTS_MAX >= part_count(WIRE_BODY_BYTES_MAX)
+    up.part(2, 0, chunks.PARTS_MAX, b"ab")

@@ -92,3 +92,10 @@ def test_bad_endpoints_are_a_value_error_whatever_twisted_raises():
 def test_which_listeners_stay_on_this_machine(text, loopback):
     """Contract §1: ``tcp:PORT`` means all interfaces; in doubt it is not loopback."""
     assert loopback_only(text) is loopback
+
+
+@pytest.mark.parametrize("text", [r"tcp:a\=b:5", r"tcp:\=:5", r"tcp:host=h:port=\5", r"tcp:h:\5"])
+def test_escapes_where_nobody_needs_them_are_refused_and_raise_nothing_else(text):
+    """Found by fuzzing: an escaped "=" in a host was an IndexError, and a traceback for the operator."""
+    with pytest.raises(ValueError, match="bad endpoint"):
+        check_endpoint(text)

@@ -9,7 +9,7 @@ from twisted_kv.constants import KIB, MIB, OUTBOX_BYTES_MAX, WIRE_BODY_BYTES_MAX
 from twisted_kv.service.plain import controller_names, group_names
 from twisted_kv.transport import chunks, wire
 from twisted_kv.transport.banana import PREFIX_MAX
-from twisted_kv.transport.broker import GREETING, LIMITS, REQUEST
+from twisted_kv.transport.broker import GREETING, LIMITS, REQUEST, UNREAD_BY_OURS_BYTES
 from twisted_kv.transport.chunks import PARTS_IN_FLIGHT, RESERVE_BYTES, UNFINISHED_MAX, UNTOUCHED_SECONDS
 from twisted_kv.transport.links import PATIENCE
 from twisted_kv.transport.listening import HOSPITALITY
@@ -72,6 +72,10 @@ def test_the_plain_names_and_their_arguments_are_those_of_the_servers():
                 f"above {LIMITS.unread_bytes_max // MIB} MiB for {LIMITS.unread_seconds:g} s",
                 f"or {LIMITS.unread_bytes_ceiling // MIB} MiB",
             ),
+        ),
+        (
+            "answers unread on",
+            (f"{LIMITS.unread_bytes_together // MIB} MiB", f"more than {UNREAD_BY_OURS_BYTES // KIB} KiB"),
         ),
         ("answers unread and", (f"{HOSPITALITY.stuck_seconds:g} s",)),
         ("silence", (f"{HOSPITALITY.idle_seconds / 60:g} min",)),

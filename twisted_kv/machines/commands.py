@@ -9,14 +9,16 @@ state would part the replicas, so whatever a command needs (a configuration, row
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from twisted_kv.codec import Codec
-from twisted_kv.constants import COMMAND_BYTES_MAX
+from twisted_kv.codec import Codec, Malformed
+from twisted_kv.constants import COMMAND_BYTES_MAX, SHARDS_MAX
 from twisted_kv.machines.configuration import Configuration, Holder
 from twisted_kv.machines.rows import Row, Value
+
+OPERATIONS_PER_REQUEST_MAX: Final = 10_000
 
 # ── operations on keys ─────────────────────────────────────────────────────────────────────────────
 
@@ -87,7 +89,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     """Open a session in each of these shards; ``nonce`` (16 random bytes) makes a repeat find the same one.
     Reply: a tuple, per shard Done(number) or WrongGroup."""
 
-    shards: tuple[int, ...]
+    shards: Annotated[tuple[int, ...], msgspec.Meta(max_length=SHARDS_MAX)]
     nonce: bytes
 
 
@@ -224,7 +226,7 @@ CONTROLLER_COMMANDS: Codec[ControllerCommand] = Codec(ControllerCommand, COMMAND
 class Read(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     """Values of keys. Answer: a tuple of Outcomes: Done(value or None), WrongGroup, or Refused."""
 
-    keys: tuple[str, ...]
+    keys: Annotated[tuple[str, ...], msgspec.Meta(max_length=OPERATIONS_PER_REQUEST_MAX)]
 
 
 class Scan(msgspec.Struct, frozen=True, array_like=True, tag="s"):
@@ -327,6 +329,42 @@ class FoundCluster(msgspec.Struct, frozen=True):
 
 Chore = NextConfiguration | Pull | HandOver | AskDrop | FoundCluster
 
+# ── what a door decodes that anybody can knock at ──────────────────────────────────────────────────
+
+
+class _Unopened(msgspec.Struct, frozen=True, array_like=True):
+    """The beginning of an Operation, as it stands."""
+
+    verb: msgspec.Raw
+    key: msgspec.Raw
+    value: msgspec.Raw
+
+
+class _UnopenedWrite(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+    operations: Annotated[tuple[_Unopened, ...], msgspec.Meta(max_length=OPERATIONS_PER_REQUEST_MAX)]
+
+
+_unopened = msgspec.msgpack.Decoder(_UnopenedWrite).decode
+_HOLDS_OTHERS: Final = frozenset([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
+
+
+def _without_containers(packed: memoryview) -> None:
+    """Refuse values that are arrays or maps before they are made.
+
+    Nothing in the type forbids them (rows.Value): a body of a megabyte can be a dict whose keys share one hash, which
+    takes minutes to make, or a million empty lists, which take sixty times its size.
+    """
+    for operation in _unopened(packed).operations:
+        if memoryview(operation.value)[0] in _HOLDS_OTHERS:
+            raise Malformed("a value is text or bytes")
+
+
+WRITES: Codec[Write] = Codec(Write, COMMAND_BYTES_MAX, _without_containers)
+OPENS: Codec[Open] = Codec(Open, 1 << 16)
+DROPS: Codec[Drop] = Codec(Drop, 1 << 12)
+ENROLLS: Codec[Enroll] = Codec(Enroll, 1 << 12)
+CHANGES: Codec[Administer] = Codec(Administer, 1 << 20)
+CLAIMS: Codec[Claim] = Codec(Claim, 1 << 12)
 READS: Codec[Read] = Codec(Read, COMMAND_BYTES_MAX)
 SCANS: Codec[Scan] = Codec(Scan, 1 << 16)
 QUERIES: Codec[QueryConfiguration] = Codec(QueryConfiguration, 1 << 12)

@@ -191,6 +191,11 @@ class GroupMachine:
             None if any(shard in serving for shard in wanted) else tuple([self._elsewhere(shard) for shard in wanted])
         )
 
+    @property
+    def serving(self) -> frozenset[int]:
+        """Shards of which keys are read and written here, by what is applied."""
+        return frozenset(self._copies.serving)
+
     def shards_status(self) -> list[dict[str, Any]]:
         """One line per copy held, for people: shard, num, phase with what it needs, keys, bytes, sessions."""
         return [
@@ -235,7 +240,11 @@ class GroupMachine:
 
     def _scanned(self, query: Scan) -> Scanned | WrongGroup:
         copy = self._copies.serving.get(query.shard)
-        return self._elsewhere(query.shard) if copy is None else copy.contents.scan(query.after, query.bytes_max)
+        return (
+            self._elsewhere(query.shard)
+            if copy is None
+            else copy.contents.scan(query.after, min(query.bytes_max, ROWS_CHUNK_BYTES))
+        )
 
     def _elsewhere(self, shard: int) -> WrongGroup:
         configuration = self._standing.configuration

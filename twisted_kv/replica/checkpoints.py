@@ -41,6 +41,8 @@ SLICE_ROWS = 500
 KEPT_TIMES_MAX = 4
 """So many times ``log_bytes_max`` may be kept behind a checkpoint for followers that are a little behind."""
 ROWS_TIMEOUT_SECONDS = 5.0
+FULL_PAUSE_SECONDS = 2.0
+"""Before rows are asked for again that found no room: they may be many."""
 NEVER = -1
 
 
@@ -201,6 +203,18 @@ class Checkpoints:
         except (FetchFailed, NotSent, LostAnswer, Malformed) as error:
             self.log.info("Rows of node {peer} did not arrive: {error}", peer=source.peer, error=str(error))
             self._replica.step(SnapshotFailed())
+        except SaveRefused as refused:
+            await self._wait_for_room(source, refused)
+
+    async def _wait_for_room(self, source: SnapshotSource, refused: SaveRefused) -> None:
+        """The disk is full. Everything is as before if the rows were refused; if it was the log, only a start helps."""
+        index, _ = await self._data_disk.run(self._data_store.position)
+        if index > self._replica.applied:
+            raise refused  # the rows are there, but memory and log are not: opening ends it, with the room held back
+        self.log.error("The disk is full: the rows of node {peer} wait for room", peer=source.peer)
+        self._replica.release(self._replica.applied)
+        await deferLater(self._clock, FULL_PAUSE_SECONDS)
+        self._replica.step(SnapshotFailed())
 
     async def _fetch_and_replace(self, source: SnapshotSource, endpoint: str) -> None:
         run = self._data_disk.run

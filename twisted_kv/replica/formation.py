@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted_kv.codec import Malformed
 from twisted_kv.consensus.types import NodeID
 from twisted_kv.errors import StartRefused
-from twisted_kv.interfaces import IDisk, ILogStore, INetwork
+from twisted_kv.interfaces import IDisk, ILogStore, INetwork, SaveRefused
 from twisted_kv.transport.wire import HELLO, PEER_HELLO, Hello
 
 HELLO_SECONDS = 0.1
@@ -76,6 +76,7 @@ class Formation:
         self._stranger = stranger
         self._complained = False
         self._heard: dict[NodeID, Hello] = {}
+        self._answers: dict[NodeID, Hello] = {}
         self._formed: Deferred[Voters] = Deferred()
         self._saving = False
         self._round: object | None = None
@@ -115,6 +116,9 @@ class Formation:
         except Malformed:
             return succeed(HELLO.encode(self._hello))
         self._hear(hello)
+        if self._is_alien(hello) and self._round is None:
+            # Anybody can say so; whether it is true, the peers tell at their own endpoints.
+            self._round = self._clock.callLater(COPY_HELLO_SECONDS, self._ask_all)
         return succeed(HELLO.encode(self._hello))
 
     # ── asking ─────────────────────────────────────────────────────────────────────────────────────
@@ -137,9 +141,13 @@ class Formation:
         self._waiting.remove(call)
         if isinstance(result, bytes):
             try:
-                self._hear(HELLO.decode(result))
+                hello = HELLO.decode(result)
             except Malformed as error:
                 self.log.debug("A peer's hello cannot be read: {error}", error=str(error))
+                return
+            self._answers[hello.node] = hello
+            self._hear(hello)
+            self._look_who_is_the_stranger(hello)
 
     # ── deciding ───────────────────────────────────────────────────────────────────────────────────
 
@@ -157,7 +165,6 @@ class Formation:
             self._consider()
         elif dict(mine.voters).get(hello.node) != hello.incarnation:
             self._copy_seen(hello.node)
-            self._look_who_is_the_stranger(hello)
 
     def _complain(self, hello: Hello) -> None:
         self.log.error(
@@ -170,9 +177,15 @@ class Formation:
 
     def _look_who_is_the_stranger(self, hello: Hello) -> None:
         """A formed peer of other voters: one of the two directories is from elsewhere; the majority is at home."""
-        alike = [node for node, heard in self._heard.items() if heard.formed and heard.voters == hello.voters]
-        if hello.formed and hello.voters != self._hello.voters and 2 * len(alike) > len(self._peers) + 1:
+        alike = [node for node, heard in self._answers.items() if heard.formed and heard.voters == hello.voters]
+        if self._is_alien(hello) and 2 * len(alike) > len(self._peers) + 1:
             self._stranger(StartRefused("this directory belongs to another group of the same gid than its peers'"))
+
+    def _is_alien(self, hello: Hello) -> bool:
+        """Whether its group has formed with other voters than this one."""
+        mine = self._hello
+        ours = (hello.kind, hello.gid, hello.consensus) == (mine.kind, mine.gid, mine.consensus)
+        return ours and hello.node in self._peers and mine.formed and hello.formed and hello.voters != mine.voters
 
     def _consider(self) -> None:
         """Take the next step that what was heard allows; each step is durable before it is told."""
@@ -221,5 +234,7 @@ class Formation:
             self._formed.callback(dict(self._hello.voters))
 
     def _failed(self, failure: Failure) -> None:
+        if failure.check(SaveRefused):
+            failure = Failure(StartRefused(f"{failure.getErrorMessage()}: make room on the disk, then start again"))
         if not self._formed.called:
             self._formed.errback(failure)

@@ -21,7 +21,7 @@ from twisted_kv.codec import Codec, Malformed
 from twisted_kv.consensus.types import CopySeen, Entry, NodeID, Restored, Role, SnapshotSource, Standing
 from twisted_kv.constants import ROWS_CHUNK_BYTES
 from twisted_kv.errors import BadRequest, StartRefused
-from twisted_kv.interfaces import Door, IConsensus, IDataStore, IDisk, ILogStore, INetwork, IStateMachine
+from twisted_kv.interfaces import Door, IConsensus, IDataStore, IDisk, ILogStore, INetwork, IStateMachine, SaveRefused
 from twisted_kv.machines.rows import RowKey
 from twisted_kv.replica.checkpoints import Checkpoints
 from twisted_kv.replica.formation import Formation, Voters, group_identity
@@ -318,14 +318,17 @@ def bound_hello(parts: Parts) -> Hello:
     """What a member says of itself, from its directory; a blank directory is bound to it first.
 
     Raises:
-        StartRefused: the directory belongs to another kind, group, node or consensus.
+        StartRefused: the directory belongs to another kind, group, node or consensus, or has no room to be bound.
     """
     log = parts.directory.log
     facts = dict(log.identity())
     wanted = {"kind": parts.kind, "gid": str(parts.gid), "node": str(parts.node), "consensus": parts.consensus}
     if "incarnation" not in facts:
         wanted["incarnation"] = f"{parts.random.getrandbits(128):032x}"
-        log.bind(wanted)
+        try:
+            log.bind(wanted)
+        except SaveRefused as error:
+            raise StartRefused(f"{error}: make room on the disk, then start again") from error
         facts |= wanted
     for name, value in wanted.items():
         if facts[name] != value:

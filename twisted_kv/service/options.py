@@ -39,7 +39,7 @@ class ServiceOptions(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise SystemExit(f"kv-{self.kind}: {error} (--help lists the options)") from None
+            raise SystemExit(self._line(f"{error} (--help lists the options)")) from None
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -51,7 +51,10 @@ class ServiceOptions(usage.Options):
             config = _read_toml(self["config"]) if self["config"] else {}
             self.settings = settings_from(self.kind, self._given(), config)
         except BadSettings as error:
-            raise SystemExit(f"kv-{self.kind}: {error}") from None
+            raise SystemExit(self._line(str(error))) from None
+
+    def _line(self, text: str) -> str:
+        return f"kv-{self.kind}: {' '.join(text.split())}"
 
     def _given(self) -> dict[str, Any]:
         given: dict[str, Any] = dict(self._repeated)
@@ -102,5 +105,5 @@ def _read_toml(path: str) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise BadSettings(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: bytes, huge integers, deep arrays
         raise BadSettings(f"--config {path}: {error}") from None

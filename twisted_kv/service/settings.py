@@ -201,7 +201,10 @@ def _flag(raw: Any) -> bool:
 
 
 def _directory(raw: Any) -> Path:
-    return Path(_text(raw)).absolute()
+    text = _text(raw)
+    if "\0" in text:
+        raise ValueError(f"{text!r} cannot be the name of a directory")
+    return Path(text).absolute()
 
 
 def _server_endpoint(raw: Any) -> str:

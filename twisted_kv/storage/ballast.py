@@ -36,18 +36,24 @@ class Ballast:
         """Hold the room back; False when the disk has not enough to give."""
         if self.held:
             return True
+        try:
+            self._take()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            return False
+        return True
+
+    def _take(self) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _fill(descriptor, self._size)
             os.fsync(descriptor)
-        except OSError as error:
+        except OSError:
             os.unlink(self._path)
-            if not is_disk_full(error):
-                raise
-            return False
+            raise
         finally:
             os.close(descriptor)
-        return True
 
     def release(self) -> None:
         """Give the room to whoever writes next."""

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import stat
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from twisted.logger import Logger
@@ -113,7 +114,7 @@ def open_directory(
     durable = synchronous in DURABLE
     try:
         with ExitStack() as held:
-            _enter(path, create)
+            _enter(path, create, durable)
             held.callback(os.close, _locked(path))
             _furnish(path, create, durable)
             ballast = Ballast(os.path.join(path, _BALLAST), ballast_bytes)
@@ -129,27 +130,37 @@ def open_directory(
             return ReplicaDirectory(path, log, data, durable, ballast, held.pop_all())
     except SaveRefused as error:
         raise StartRefused(f"{error}: make room on the disk, then start again") from error
+    except sqlite3.Error as error:
+        # Of mending the log: carried out or not, the next start sees to it.
+        raise StartRefused(f"{path}: {error}; check the disk, then start again") from error
     except OSError as error:
         raise StartRefused(
             f"{error.filename or path}: {error.strerror}; name a directory that can be written"
         ) from error
 
 
-def _enter(path: str, create: bool) -> None:
+def _enter(path: str, create: bool, durable: bool) -> None:
     if create:
-        _make(path)
+        _make(path, durable)
     elif not os.path.isdir(path):
         raise StartRefused(f"{path} is no directory: name the one that this server was started with before")
     if stat.S_IMODE(os.stat(path).st_mode) & stat.S_IWOTH:
         raise StartRefused(f"{path} can be written by everybody: chmod 700 it")
 
 
-def _make(path: str) -> None:
+def _make(path: str, durable: bool) -> None:
+    """Make a directory and its parents, each one's name synced.
+
+    The name of what is there already is synced, too: the start that made it may have ended before it could do so.
+    """
     parent = os.path.dirname(path)
     if not os.path.isdir(path) and parent != path:
-        _make(parent)
+        _make(parent, durable)
         os.mkdir(path, 0o700)
-        _sync(parent)
+        _sync(parent, durable)
+    else:
+        with suppress(PermissionError):  # a parent that we cannot read is not one of our making
+            _sync(parent, durable)
 
 
 def _locked(path: str) -> int:
@@ -167,8 +178,9 @@ def _locked(path: str) -> int:
 def _furnish(path: str, create: bool, durable: bool) -> None:
     """See that both files are there: a new directory gets both or none, whenever the power fails (hazard 35).
 
-    Both are written and synced under a temporary name, then renamed, data first. So a missing file beside an
-    unfinished one is our own crash and is completed; a missing file with none is a loss.
+    Both are written and synced under a temporary name, then renamed. So a missing file beside an unfinished one is
+    our own crash and is completed, whichever of the two names reached the disk first; a missing file with none is a
+    loss.
     """
     log, data = (os.path.join(path, kind.file) for kind in (LOG, DATA))
     if not os.path.lexists(log) and not os.path.lexists(data):
@@ -179,9 +191,10 @@ def _furnish(path: str, create: bool, durable: bool) -> None:
                 raise StartRefused(f"{file} is missing, its -wal is there: move the whole directory away")
             _write(file + _UNFINISHED, image(kind), durable)
         _sync(path, durable)
-        os.rename(data + _UNFINISHED, data)
-    if not os.path.lexists(log) and os.path.lexists(log + _UNFINISHED):
-        os.rename(log + _UNFINISHED, log)
+    unfinished = [file for file in (data, log) if not os.path.lexists(file) and os.path.lexists(file + _UNFINISHED)]
+    for file in unfinished:
+        os.rename(file + _UNFINISHED, file)
+    if unfinished:
         _sync(path, durable)
     for file in (log, data):
         if not os.path.isfile(file) or os.path.islink(file):

@@ -30,7 +30,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.spread import banana, pb
 
-from twisted_kv.constants import MIB
+from twisted_kv.constants import MIB, WIRE_PART_BYTES
 from twisted_kv.errors import BadRequest, KVError, Overloaded, ValueTooLarge, WrongType
 from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.transport.banana import Budget, Decoder, Expression, Violation
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from twisted_kv.transport.complaints import Complaints
 
 ROOT: Final = b"root"
+
+UNREAD_BY_OURS_BYTES: Final = 2 * WIRE_PART_BYTES
 
 GREETING: Final = Budget(bytes_max=256, items_max=8, depth_max=1)
 REQUEST: Final = Budget(bytes_max=1 * MIB, items_max=16_384, depth_max=16)
@@ -58,6 +60,8 @@ class Limits(NamedTuple):
         unread_bytes_max: answers that the other side does not read, for longer than ``unread_seconds``.
         unread_bytes_ceiling: the same, at any moment.
         unread_seconds: patience with a reader who is behind.
+        unread_bytes_together: answers that no connection of this server reads; beyond it, one that has more waiting
+            than a caller of ours ever asks for at once is cut.
         reading_stops_bytes: with more than this unread, no further requests are read.
     """
 
@@ -66,10 +70,18 @@ class Limits(NamedTuple):
     unread_bytes_max: int = 8 * MIB
     unread_bytes_ceiling: int = 32 * MIB
     unread_seconds: float = 1.0
+    unread_bytes_together: int = 128 * MIB
     reading_stops_bytes: int = 1 * MIB
 
 
 LIMITS: Final = Limits()
+
+
+class Unread:
+    """Bytes of answers that wait at all connections of a server."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
 
 
 class GuardedBroker(pb.Broker):
@@ -88,7 +100,14 @@ class GuardedBroker(pb.Broker):
     # Number of a call → the Deferred that waits for its answer; None once the connection is lost.
     waitingForAnswers: Any
 
-    def __init__(self, isClient: bool, clock: IReactorTime, complaints: Complaints, limits: Limits) -> None:
+    def __init__(
+        self,
+        isClient: bool,
+        clock: IReactorTime,
+        complaints: Complaints,
+        limits: Limits,
+        unread: Unread | None = None,
+    ) -> None:
         pb.Broker.__init__(self, isClient, PlainOnly())
         self.knownDialects = [b"pb"]
         self._clock = clock
@@ -106,6 +125,7 @@ class GuardedBroker(pb.Broker):
         self._call_bytes = 0
         self._queue: deque[bytes] = deque()
         self.queued_bytes = 0
+        self._unread = unread or Unread()
         self._transport_full = False
         self._reading_stopped = False
         self._patience: Any = None
@@ -120,8 +140,7 @@ class GuardedBroker(pb.Broker):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._decoder.closed = True
-        self._queue.clear()
-        self.queued_bytes = 0
+        self._forget_queue()
         self._forget_patience()
         waiting, self.waitingForAnswers = self.waitingForAnswers, {}
         pb.Broker.connectionLost(self, reason)
@@ -139,8 +158,7 @@ class GuardedBroker(pb.Broker):
         self._forget_patience()
         self.transport.unregisterProducer()
         self.transport.writeSequence(list(self._queue))
-        self._queue.clear()
-        self.queued_bytes = 0
+        self._forget_queue()
         self.transport.loseConnection()
 
     def abort(self) -> None:
@@ -310,6 +328,7 @@ class GuardedBroker(pb.Broker):
             return
         self._queue.append(data)
         self.queued_bytes += len(data)
+        self._unread.bytes += len(data)
         if not self.isClient:
             self._heed_slow_reader()
 
@@ -324,6 +343,7 @@ class GuardedBroker(pb.Broker):
         while self._queue and not self._transport_full:
             data = self._queue.popleft()
             self.queued_bytes -= len(data)
+            self._unread.bytes -= len(data)
             self.transport.write(data)
         if self.queued_bytes <= self._limits.unread_bytes_max:
             self._forget_patience()
@@ -338,12 +358,19 @@ class GuardedBroker(pb.Broker):
             self.transport.pauseProducing()
         if self.queued_bytes > self._limits.unread_bytes_ceiling:
             self.cut(f"{self.queued_bytes} bytes of answers unread")
+        elif self._unread.bytes > self._limits.unread_bytes_together and self.queued_bytes > UNREAD_BY_OURS_BYTES:
+            self.cut(f"{self.queued_bytes} bytes of answers unread, {self._unread.bytes} by all together")
         elif self.queued_bytes > self._limits.unread_bytes_max and self._patience is None:
             self._patience = self._clock.callLater(self._limits.unread_seconds, self._patience_ended)
 
     def _patience_ended(self) -> None:
         self._patience = None
         self.cut(f"{self.queued_bytes} bytes of answers unread")
+
+    def _forget_queue(self) -> None:
+        self._queue.clear()
+        self._unread.bytes -= self.queued_bytes
+        self.queued_bytes = 0
 
     def _forget_patience(self) -> None:
         if self._patience is not None:

@@ -37,6 +37,8 @@ PARTS_IN_FLIGHT: Final = 2
 UNFINISHED_MAX: Final = 64
 UNTOUCHED_SECONDS: Final = 30.0
 RESERVE_BYTES: Final = 6 * WIRE_BODY_BYTES_MAX
+PARTS_MAX: Final = 2 * WIRE_BODY_BYTES_MAX // WIRE_PART_BYTES
+"""Of one body. Without it, a body in parts of two bytes would take twenty times the memory that is counted for it."""
 
 Call = Callable[..., "Deferred[Any]"]
 """callRemote of the root: a verb and plain arguments."""
@@ -93,8 +95,8 @@ class Uploads:
         if unfinished is None:
             raise BadRequest("a part of an unknown request")
         try:
-            if not (index == len(unfinished.pieces) < count == unfinished.count):
-                raise BadRequest("a part out of order")
+            if not (index == len(unfinished.pieces) < count == unfinished.count <= PARTS_MAX):
+                raise BadRequest("a part out of order, or of too many")
             if not 0 < len(piece) <= WIRE_PART_BYTES or unfinished.size + len(piece) > WIRE_BODY_BYTES_MAX:
                 raise BadRequest(f"a body of more than {WIRE_BODY_BYTES_MAX} bytes, or a part of a wrong size")
             self._reserve.take(len(piece))

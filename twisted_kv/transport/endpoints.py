@@ -38,9 +38,12 @@ def check_endpoint(text: str) -> None:
     client_endpoint(None, text)
     kind, positional, named = _words(text)
     if kind == "tcp":
-        host = named["host"] if "host" in named else positional.pop(0)
-        port = named["port"] if "port" in named else positional.pop(0)
-        if not host or not 0 < int(port) < 1 << 16:
+        try:
+            host = named["host"] if "host" in named else positional.pop(0)
+            port = int(named["port"] if "port" in named else positional.pop(0))
+        except (IndexError, ValueError):  # a host with an escaped "=", a port with any other escape
+            host, port = "", 0
+        if not host or not 0 < port < 1 << 16:
             raise ValueError(f"bad endpoint {text!r}: no host, or a port that is not in 1 … 65535")
 
 

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.logger import Logger
 from twisted.spread import pb
 
-from twisted_kv.transport.broker import LIMITS, GuardedBroker, Limits
+from twisted_kv.transport.broker import LIMITS, GuardedBroker, Limits, Unread
 from twisted_kv.transport.complaints import Complaints
 from twisted_kv.transport.plain import PlainOnly
 from twisted_kv.transport.roots import ConnectionRoot, DoorRoot
@@ -59,6 +59,7 @@ class DoorFactory(pb.PBServerFactory):
         self._clock = clock
         self._hospitality = hospitality
         self._complaints = Complaints(clock)
+        self._unread = Unread()
         # Connection → its root and when it was made, in the order of arrival.
         self._connections: dict[GuardedBroker, tuple[ConnectionRoot, float]] = {}
         self._sweeper: IDelayedCall | None = None
@@ -73,7 +74,7 @@ class DoorFactory(pb.PBServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> GuardedBroker | None:
         if self._emptied is not None or not self._has_room():
             return None
-        broker = GuardedBroker(False, self._clock, self._complaints, self._hospitality.limits)
+        broker = GuardedBroker(False, self._clock, self._complaints, self._hospitality.limits, self._unread)
         broker.factory = self
         root = self.root.rootObject(broker)
         broker.setNameForLocal("root", root)

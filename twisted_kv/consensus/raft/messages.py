@@ -15,8 +15,8 @@ from twisted_kv.codec import Codec
 from twisted_kv.consensus.types import Entry, NodeID
 from twisted_kv.constants import WIRE_BODY_BYTES_MAX
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-"""A term, an index or a round as it stands on the wire: never negative."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""A term, an index or a round as it stands on the wire: never negative, and the next one still fits on disk."""
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True):
