@@ -168,14 +168,16 @@ def test_what_is_gone_is_told_only_when_all_that_was_logged_is_applied(logged_li
     assert logged_lines == ["Shard {shard} is gone from group {gid}"]
 
 
-def joined_again(claimed_then, claimed_now, member):
+def joined_again(claimed_then, claimed_now, member, former=()):
     """A controller to whom group 9 is another member by now, and a group 9 that listens only at "moved"."""
 
     def told(_, body):
         then = QUERIES.decode(body).num == 1
         members = (Member(9, 1, ("g",)),) if then else (member,)
         return ConfigurationAnswer(
-            "C", Configuration(1 if then else 8, members=members), claimed_then if then else claimed_now
+            "C",
+            Configuration(1 if then else 8, members=members, former=former),
+            claimed_then if then else claimed_now,
         )
 
     def at_its_new_place(answer):
@@ -188,11 +190,13 @@ def joined_again(claimed_then, claimed_now, member):
     }
 
 
+@pytest.mark.parametrize("former", [(), (Member(9, 1, ("g",)),)], ids=["forgotten", "listed"])
 @pytest.mark.parametrize("claimed_now", ["nine", ""])
-def test_a_giver_that_moved_house_and_joined_again_is_found(claimed_now):
-    """Scenario §3.3-34: its old place is known of a member that nobody lists any more; the gid leads to the new one."""
+def test_a_giver_that_moved_house_and_joined_again_is_found(claimed_now, former):
+    """Scenario §3.3-34: its old place is known of a member that nobody lists any more, or that nobody readdresses any
+    more; the gid leads to the new one."""
     for chore, logged in ((PULL, Install(3, 5, 2, (), True)), (AskDrop(3, 4, Holder(9, 1, 4), ("g",)), Dropped(3, 4))):
-        scene = Scene([chore], **joined_again("nine", claimed_now, Member(9, 8, ("moved",))))
+        scene = Scene([chore], **joined_again("nine", claimed_now, Member(9, 8, ("moved",)), former))
         scene.reconciler.poke()
         assert scene.logged() == [logged]
 

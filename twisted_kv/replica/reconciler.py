@@ -46,7 +46,7 @@ from twisted_kv.machines.commands import (
     QueryConfiguration,
     Read,
 )
-from twisted_kv.machines.configuration import NO_GROUP, Configuration, Holder
+from twisted_kv.machines.configuration import NO_GROUP, Configuration
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.replica.replica import Replica
@@ -256,21 +256,22 @@ class GroupChores:
             return await self._ask(chore.endpoints, verb, request, ASK_SECONDS)
         except KVError:
             # The pull itself holds back the configuration that would tell that the source has moved house.
-            endpoints = await self._newest_endpoints(chore.source)
-            if endpoints in ((), chore.endpoints):
+            endpoints = await self._other_endpoints(chore)
+            if not endpoints:
                 raise
             return await self._ask(endpoints, verb, request, ASK_SECONDS)
 
-    async def _newest_endpoints(self, source: Holder) -> tuple[str, ...]:
-        """Where the processes of a holder listen by the newest configuration; empty if it does not know them."""
+    async def _other_endpoints(self, chore: Pull | AskDrop) -> tuple[str, ...]:
+        """Where the giver may listen by the newest configuration, if not where it was asked in vain; else empty."""
+        source, in_vain = chore.source, ((), chore.endpoints)
         newest = (await self._configuration(-1, source.gid)).configuration
         endpoints = newest.endpoints_of(source)
-        if endpoints:
+        if endpoints not in in_vain:
             return endpoints
-        # Who left and joined again is another member: what it moved away from is then known of nobody. It is asked
-        # under its new name unless others have claimed that; a copy's own name, (shard, num), is no other group's.
+        # Who left and joined again is another member, and the one it was is readdressed no more. It is asked under its
+        # new name unless others have claimed that; a copy's own name, (shard, num), is no other group's.
         again = next((member for member in newest.members + newest.former[::-1] if member.gid == source.gid), None)
-        if again is None:
+        if again is None or again.endpoints in in_vain:
             return ()
         claims = [
             (await self._configuration(joined, source.gid)).claimed_by for joined in (source.joined, again.joined)
