@@ -2,8 +2,10 @@
 
 import pytest
 
+from twisted_kv.errors import StartRefused
 from twisted_kv.machines.commands import READS, Done, Read
 from twisted_kv.simulation.cluster import CONTROLLERS, SUPERVISOR_SECONDS, Cluster
+from twisted_kv.simulation.knobs import Knobs
 from twisted_kv.simulation.world import World
 from twisted_kv.transport.wire import ANSWERS, KV_READ, PEER_STEP, Outcomes
 
@@ -160,3 +162,116 @@ def test_an_idle_group_is_quiet(site):
     before = site.cluster.hub.tally.attempts[PEER_STEP]
     site.world.run_for(10)
     assert (site.cluster.hub.tally.attempts[PEER_STEP] - before) / 10 <= 60
+
+
+def test_a_member_comes_back_after_a_power_cut_in_the_middle_of_a_write(site):
+    """Hazard 30: the torn rest of what was never acknowledged is harmless."""
+    for number in range(10):
+        site.told(site.clerk.append("k", f"<{number}>"))
+    for name in site.cluster.alive:
+        site.cluster.kill(name, torn=True)
+    for name in site.cluster.dead:
+        site.cluster.restart(name)
+    assert site.told(site.clerk.get("k")) == "".join(f"<{number}>" for number in range(10))
+    assert site.world.reached["torn write-ahead log harmless"] == 4
+    assert site.world.reached["whole group down"] == 2
+
+
+def test_a_member_with_flipped_bits_serves_no_damage(tmp_path):
+    """Hazard 34: it refuses and comes back as a copy, or the bit was where nothing is."""
+    site = Site(tmp_path, groups={100: 3}, controllers=1, log_bytes_max=2_000)
+    for number in range(30):
+        site.told(site.clerk.put(f"k{number}", "v" * 50))
+    name = site.cluster.groups[100][0]
+    flips = 0
+    while name not in site.cluster.watch.wiped or site.cluster.replica(name).status().voter:
+        site.cluster.flip(name)
+        site.cluster.restart(name)
+        flips += 1
+        assert site.cluster.settle()
+        digests = {site.cluster.machine(member).digest() for member in site.cluster.groups[100]}
+        assert len(digests) == 1
+    assert flips < 30
+    assert site.world.reached["flipped bit refused"] == 1
+    site.end()
+
+
+def test_a_damaged_directory_that_nobody_flipped_is_no_harmless_matter(site):
+    """Only an injected fault may be the reason for a refusal."""
+    name = site.cluster.groups[100][0]
+    site.cluster.kill(name)
+    with open(f"{site.cluster._by_name[name].path}/data.sqlite3", "r+b") as file:
+        file.write(b"x" * 100)
+    with pytest.raises(StartRefused):
+        site.cluster.restart(name)
+
+
+def test_members_of_one_process_live_and_die_together(tmp_path):
+    """kv-node: a controller and a group of one."""
+    site = Site(tmp_path, groups={100: 1}, controllers=1, one_process=True)
+    assert site.told(site.clerk.put("k", "v")) is None
+    site.cluster.hold("g100-1")
+    assert site.cluster.held("ctl-1")
+    site.cluster.release("ctl-1")
+    site.cluster.kill("ctl-1", torn=True)
+    assert site.cluster.dead == ["ctl-1", "g100-1"]
+    site.cluster.restart("g100-1")
+    assert site.told(site.clerk.get("k")) == "v"
+    site.cluster.terminate("g100-1")
+    assert site.world.run_until(lambda: site.cluster.dead, 20)
+    assert site.world.run_until(lambda: not site.cluster.dead, 5)
+    assert site.told(site.clerk.get("k")) == "v"
+    site.end()
+
+
+def test_a_second_set_of_processes_under_a_gid_never_serves(tmp_path):
+    """Scenario §3.3-34, decision 0002: others have claimed the member before."""
+    site = Site(tmp_path, groups={100: 3}, controllers=1, rivals={100: 3})
+    site.told(site.clerk.put("k", "v"))
+    assert -100 not in site.cluster.groups
+    site.cluster.invade()
+    site.cluster.invade()
+    assert len(site.cluster.groups[-100]) == 3
+    assert site.cluster.settle()
+    assert site.world.reached["another group of the gid"] == 1
+    assert all(site.cluster.machine(name).status()["copies"] == 0 for name in site.cluster.groups[-100])
+    assert site.told(site.clerk.get("k")) == "v"
+    assert list(site.cluster.addresses) == [100]
+    site.end()
+
+
+def test_a_group_that_moves_house_is_readdressed_and_found(site):
+    """A group with new endpoints: nothing moves but the address."""
+    site.told(site.clerk.put("k", "v"))
+    assert site.cluster.settle()
+    before = site.cluster.addresses[100]
+    site.cluster.move_house(100)
+    after = site.cluster.addresses[100]
+    assert not set(before) & set(after)
+    assert "is listed at" in site.cluster.unsettled()
+    assert site.told(site.clerk.get("k", timeout=20)) == "v"
+    assert site.cluster.newest_configuration().groups[100] == after
+    site.cluster.move_house(100)
+    assert site.cluster.settle()
+    assert site.told(site.clerk.get("k", timeout=20)) == "v"
+    assert site.world.reached["group readdressed"] >= 1
+
+
+def test_clocks_drift_from_boot_to_boot_alike(tmp_path):
+    site = Site(tmp_path, groups={100: 3}, controllers=1, knobs=Knobs(drift=0.5))
+    names = site.cluster.groups[100]
+
+    def rates():
+        begun = [site.cluster._boots[name].host.clock.seconds() for name in names]
+        site.world.run_for(1)
+        return [
+            round(site.cluster._boots[name].host.clock.seconds() - was, 6)
+            for name, was in zip(names, begun, strict=True)
+        ]
+
+    first = rates()
+    assert len(set(first)) == 3
+    site.cluster.kill(names[0])
+    site.cluster.restart(names[0])
+    assert rates() == first
+    site.end()

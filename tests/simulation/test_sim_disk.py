@@ -115,3 +115,26 @@ def test_a_trap_springs_right_before_the_commit_or_before_its_answer():
             place.write("b")
             place.world.run_for(1)
             assert (place.written, place.told) == (written, [])
+
+
+def test_closing_waits_for_what_was_given_and_never_fails():
+    """It reads and writes nothing: found by simulation, plan everything, seed 30."""
+    for spoil in ("full", "fails_before", "fails_after"):
+        place = Place()
+        place.write("a")
+        setattr(place.disk, spoil, True)
+        place.disk.close().addBoth(place.told.append)
+        place.world.run_for(1)
+        assert place.told[1:] == [None]
+
+
+def test_whoever_asks_is_told_what_was_refused_and_what_was_betrayed():
+    for spoil, hook in (("full", "refused"), ("fails_after", "betrayed")):
+        place = Place()
+        seen = []
+        setattr(place.disk, hook, seen.append)
+        setattr(place.disk, spoil, True)
+        work = list
+        place.disk.run(work).addErrback(lambda failure: None)
+        place.world.run_for(1)
+        assert seen == [work]

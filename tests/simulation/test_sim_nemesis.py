@@ -3,10 +3,24 @@
 import pytest
 from twisted.internet.defer import succeed
 
+from twisted_kv.consensus.raft.messages import (
+    MESSAGES,
+    Append,
+    AppendAck,
+    AskVote,
+    Heartbeat,
+    HeartbeatAck,
+    PreVoteAnswer,
+    SnapshotOffer,
+    TimeoutNow,
+    VoteAnswer,
+)
 from twisted_kv.simulation.disk import USUAL_SECONDS, SimDisk
+from twisted_kv.simulation.moments import LOG_MOMENTS, MOMENTS
 from twisted_kv.simulation.nemesis import PLANS, Nemesis, Plan
 from twisted_kv.simulation.network import RELIABLE, Hub
 from twisted_kv.simulation.world import World
+from twisted_kv.transport.wire import STEP, Step
 
 
 class Paper:
@@ -18,6 +32,7 @@ class Paper:
         self.groups = {0: ["c1", "c2", "c3"], 100: ["a1", "a2", "a3"]}
         self.hosts, self._disks = {}, {}
         self.suffered = []
+        self.moment = None
         for members in self.groups.values():
             for name in members:
                 self.restart(name)
@@ -33,27 +48,39 @@ class Paper:
     def leader(self, gid):
         return self.groups[gid][0]
 
-    def kill(self, name):
-        self.suffered.append("kill")
+    def kill(self, name, torn=False):
+        self.suffered.append("power cut" if torn else "kill")
         self.hosts.pop(name).clock.stop()
 
     def terminate(self, name):
         self.kill(name)
-        self.world.clock.callLater(0.2, self.restart, name)
+        self.world.clock.callLater(0.2, lambda: name in self.hosts or self.restart(name))
 
     def wipe(self, name):
         self.suffered.append(name)
         if name in self.hosts:
             self.kill(name)
 
+    flip = wipe
+
+    def leap(self, name, seconds):
+        self.suffered.append("leap")
+        self.hosts[name].clock.leap(seconds)
+
+    def move_house(self, gid):
+        self.suffered.append(f"moved {gid}")
+
+    def invade(self):
+        self.suffered.append("invaded")
+
     def restart(self, name):
         assert name not in self.hosts
         self.hosts[name] = host = self.world.host(name)
         self._disks[name] = [SimDisk(host, self.world.random_for(name)) for _ in "ld"]
 
-    def hold(self, name):
-        self.suffered.append("hold")
-        self.hosts[name].clock.hold()
+    def hold(self, name, frozen=False):
+        self.suffered.append("suspend" if frozen else "hold")
+        self.hosts[name].clock.hold(frozen)
 
     def release(self, name):
         self.hosts[name].clock.release()
@@ -74,18 +101,48 @@ class Paper:
             and not any(disk.trap_before or disk.trap_after for disk in disks)
             and not any(self.hub.severed(a, b) for a in self.alive for b in self.alive)
             and self.hub.conditions == RELIABLE
-            and self.hub.link("a1", "c1") == RELIABLE
+            and all(self.hub.link(a, b) == RELIABLE for a in self.alive for b in self.alive)
+            and not self.withholds()
         )
 
+    def withholds(self):
+        body = MESSAGES.encode(tuple(ONE_OF_EACH))
+        step = STEP.encode(Step(100, 1, "", 2, body))
+        return any(self.hub.withheld(name, step) for name in self.alive for _ in range(200))
 
+
+ONE_OF_EACH = (
+    PreVoteAnswer(1, 2, 3, 4, True),
+    AskVote(1, 2, 3, 4, 3, False),
+    VoteAnswer(1, 2, 3, True),
+    Append(1, 2, 3, 4, 3, 0, ()),
+    AppendAck(1, 2, 3, 4),
+    Heartbeat(1, 2, 3, 0, 0),
+    HeartbeatAck(1, 2, 3, 0),
+    SnapshotOffer(1, 2, 3, 4, 3),
+    TimeoutNow(1, 2, 3),
+)
 EVERY_FAULT = sorted({fault for plan in PLANS.values() for fault in plan.faults})
+LEAVES_NO_MARK = {"leap": "leap", "invade": "invaded", "move_house": "moved 100"}
 
 
 @pytest.mark.parametrize("fault", EVERY_FAULT)
 def test_each_fault_does_something_and_passes_by_itself(fault):
     world = World(3)
     paper = Paper(world)
-    getattr(Nemesis(world, paper, Plan("one", {fault: 1.0}, lasting_seconds=(0.1, 0.4))), fault)()
+    nemesis = Nemesis(world, paper, Plan("one", {fault: 1.0}, lasting_seconds=(0.1, 0.4)))
+    for _ in range(10 if fault in LEAVES_NO_MARK else 1):
+        getattr(nemesis, fault)()
+    if fault in LEAVES_NO_MARK:
+        assert LEAVES_NO_MARK[fault] in paper.suffered
+        assert paper.is_well()
+        return
+    if fault.startswith("ambush"):
+        assert paper.is_well()
+        for moment in MOMENTS:
+            nemesis.came(moment, "a1")
+        assert paper.dead == ["a1"]
+        assert world.reached == {"killed at a moment": 1}
     if fault == "crash_while_saving":
         assert any(disk.trap_before or disk.trap_after for name in paper.alive for disk in paper.disks(name))
         for name in paper.alive:
@@ -168,3 +225,70 @@ def test_one_seed_gives_one_story():
         return world.trace.digest()
 
     assert story(1) == story(1) != story(2)
+
+
+@pytest.mark.parametrize("fault", ["wipe", "flip"])
+def test_wiped_and_flipped_disks_are_a_minority_together(fault):
+    """A flipped bit may cost the disk (hazard 34)."""
+    world = World(1)
+    paper = Paper(world)
+    nemesis = Nemesis(world, paper, Plan("x", {fault: 1.0}))
+    nemesis.wipe()
+    for _ in range(50):
+        getattr(nemesis, fault)()
+        world.run_for(3)
+    assert len([name for name in paper.suffered if name in paper.groups[0]]) == 1
+    assert len([name for name in paper.suffered if name in paper.groups[100]]) == 1
+
+
+def test_an_ambush_strikes_once_and_only_at_its_moment():
+    world = World(1)
+    paper = Paper(world)
+    nemesis = Nemesis(world, paper, Plan("x", {"ambush_log": 1.0}))
+    nemesis.ambush_log()
+    assert paper.moment == nemesis.came
+    for moment in MOMENTS:
+        if moment not in LOG_MOMENTS:
+            nemesis.came(moment, "a1")
+    assert not paper.dead
+    for moment in LOG_MOMENTS * 2:
+        nemesis.came(moment, "a2")
+        nemesis.came(moment, "a3")
+    assert paper.dead == ["a2"]
+    world.run_for(3)
+    assert not paper.dead
+
+
+def test_calm_springs_no_ambush():
+    world = World(1)
+    paper = Paper(world)
+    nemesis = Nemesis(world, paper, Plan("x", {"ambush_move": 1.0}))
+    nemesis.ambush_move()
+    nemesis.calm()
+    for moment in MOMENTS:
+        nemesis.came(moment, "a1")
+    assert not paper.dead
+
+
+def test_what_waits_long_in_limbo_comes_when_somebody_leads_again():
+    """Hazard 14: answers to an earlier leadership of the same node; seen in some lives, in others at any election."""
+    waited = set()
+    for seed in range(20):
+        world = World(seed)
+        paper = Paper(world)
+        served = paper.hub.tally.served
+        paper.hub.listen("sim:a1", paper.hosts["a1"], {"v": succeed})
+        nemesis = Nemesis(world, paper, Plan("x"))
+        nemesis.came("before lead", "a2")
+        paper.hub.withheld = lambda source, body: True
+        paper.hub.at(world.host("a3")).send("sim:a1", "v", b"old")
+        paper.hub.withheld = lambda source, body: False
+        for _ in range(10):
+            nemesis.elected()
+        nemesis.came("before lead", "a3")
+        world.run_for(1)
+        before = served["sim:a1"]
+        nemesis.came("before lead", "a2")
+        world.run_for(1)
+        waited.add((before > 0, served["sim:a1"] > before))
+    assert waited == {(True, False), (False, True)}

@@ -292,3 +292,76 @@ def test_one_seed_gives_one_trace():
         return site.world.trace.digest()
 
     assert life(5) == life(5) != life(6)
+
+
+def test_parallel_calls_of_one_client_are_told_apart():
+    """§2.13: 20 at once over one end, where answers overtake each other."""
+    site = Site(LONG_REORDERING)
+    told = [site.ask(b"%d" % i) for i in range(20)]
+    site.world.run_for(10)
+    assert [one[0][1] for one in told] == [b"%d!" % i for i in range(20)]
+
+
+def test_ten_thousand_calls_are_quick_and_exact():
+    """The benchmark of §2.13, a tenth of it: one after the other, without a lost or a doubled one."""
+    site = Site()
+    for number in range(10_000):
+        assert site.asked(b"%d" % number) == b"%d!" % number
+    assert site.hub.tally.served["sim:s"] == len(site.received) == 10_000
+
+
+def test_a_bridge_has_one_host_that_sees_both_sides():
+    hub = Hub(World(1))
+    hub.bridge(["a", "b"], ["c", "d"], "b")
+    assert hub.severed("a", "c")
+    assert hub.severed("d", "a")
+    assert not any(hub.severed("b", other) or hub.severed(other, "b") for other in "acd")
+
+
+def test_in_a_ring_everybody_sees_two():
+    hub = Hub(World(1))
+    hub.ring("abcde")
+    seen = {a: {b for b in "abcde" if a != b and not hub.severed(a, b)} for a in "abcde"}
+    assert seen == {"a": set("be"), "b": set("ac"), "c": set("bd"), "d": set("ce"), "e": set("da")}
+
+
+def test_links_can_be_mended_one_by_one():
+    hub = Hub(World(1))
+    hub.partition("a", "bc")
+    for number, (source, target) in enumerate(hub.cuts):
+        assert hub.severed(source, target)
+        hub.mend(source, target)
+        assert len(hub.cuts) == 3 - number
+    hub.mend("a", "b")
+
+
+def test_limbo_holds_what_is_withheld_and_releases_whose_it_is_asked_for():
+    """Hazard 14: a message can wait until the very node leads again, and arrive once more after that."""
+    site = Site()
+    other = site.hub.at(site.world.host("other"))
+    site.hub.withheld = lambda source, body: body.startswith(b"old")
+    site.network.send("sim:s", "echo", b"old mine")
+    other.send("sim:s", "echo", b"old theirs")
+    other.send("sim:s", "echo", b"new")
+    site.world.run_for(1)
+    site.hub.release_limbo(lambda source: source == "c", twice=True, elected=True)
+    site.world.run_for(1)
+    assert [body for _, body in site.received] == [b"new", b"old mine"]
+    assert site.world.reached == {"message out of limbo": 1}
+    site.hub.release_limbo()
+    site.world.run_for(1)
+    assert sorted(body for _, body in site.received) == [b"new", b"old mine", b"old mine", b"old theirs"]
+    site.hub.release_limbo()
+    site.world.run_for(1)
+    assert len(site.received) == 4
+
+
+def test_a_dead_host_says_nothing_more():
+    """It may die in the middle of a turn whose rest still runs."""
+    site = Site()
+    site.client.clock.stop()
+    site.network.send("sim:s", "echo", b"x")
+    told = site.ask()
+    site.world.run_for(20)
+    assert not site.received
+    assert not told

@@ -1,5 +1,8 @@
 """One seed gives one life: time, chance and trace."""
 
+import pytest
+
+from twisted_kv.simulation.rare import RARE
 from twisted_kv.simulation.world import World, between, one_of, shuffled
 
 
@@ -63,3 +66,13 @@ def test_sink_is_given_the_events_as_they_are_noted():
     world = World(0, lambda event: lines.append(str(event)))
     world.trace.note("a", "spoke", word="x")
     assert lines == ["    0.000000 a                spoke word=x"]
+
+
+def test_rare_events_are_counted_by_names_that_are_listed():
+    world = World(0)
+    name = next(iter(RARE))
+    world.reach(name)
+    world.reach(name)
+    assert world.reached == {name: 2}
+    with pytest.raises(AssertionError):
+        world.reach("something else")

@@ -22,6 +22,7 @@ from twisted_kv._version import __version__
 from twisted_kv.admin import asking, bench, inspect, load, render, tour
 from twisted_kv.admin.reach import Reach, group_of, reach_options, reaching, value_of, with_admin, with_clerk
 from twisted_kv.admin.running import Status, complain, run
+from twisted_kv.constants import VALUE_BYTES_CEILING
 from twisted_kv.transport.network import PBNetwork
 
 
@@ -319,35 +320,41 @@ def demo(keep: bool) -> int:
     return run(work)
 
 
-@cli.command()
-@click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How many, from 1 on.")
+@cli.command("simulate")
+@click.option("--seeds", type=click.IntRange(1), help="How many lives; 20 unless --minutes is given.")
+@click.option("--from", "first", type=click.IntRange(0), metavar="SEED", help="The first seed; 1 unless given.")
+@click.option("--new-seeds", is_flag=True, help="Begin at a seed that is drawn, and printed.")
+@click.option("--seed", type=click.IntRange(0), help="This one alone.")
+@click.option("--plan", default="everything", show_default=True, metavar="NAME", help="Or all: each seed one, in turn.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--seed", type=int, help="This one alone.")
-@click.option("--plan", default="everything", show_default=True, metavar="NAME")
+@click.option("--minutes", type=click.FloatRange(0), help="Begin no more lives after so long.")
 @click.option("--trace", is_flag=True, help="Tell every event of a single seed.")
-def simulate(seeds: int, jobs: int, seed: int | None, plan: str, trace: bool) -> int:
-    """Search for violations in a simulated world, seed by seed.
+@click.option("--digests", is_flag=True, help="Print a digest of each trace: equal on every Python.")
+@click.option("--demand-rare", is_flag=True, help="Fail if a rare event was never reached.")
+@click.option("--campaign", type=click.Path(dir_okay=False, path_type=Path), help="Go on where this file ends.")
+@click.option("--report", is_flag=True, help="Show what the campaign has on record.")
+def simulate_command(**options: Any) -> int:
+    """Search for violations in simulated worlds, one life per seed.
 
-    A failure prints its seed and the command that replays it; the exit status is then 1.
+    What fails is printed with its seed and the command that replays it; the exit status is then 1.
 
     \b
-    twisted-kv simulate --seeds 100 --jobs 2
+    twisted-kv simulate --seeds 100 --jobs 2 --plan all
     twisted-kv simulate --seed 7 --trace
+    twisted-kv simulate --minutes 4 --new-seeds --plan all --jobs 2
+    twisted-kv simulate --campaign lives.jsonl --seeds 10000 --plan all --jobs 2
     """
     # Imported here: no other command needs the simulator.
-    from twisted_kv.simulation.nemesis import PLANS
-    from twisted_kv.simulation.run import main as simulation
+    from twisted_kv.admin import simulating
 
-    if plan not in PLANS:
-        raise click.BadParameter(f"{plan!r} is none of {', '.join(PLANS)}", param_hint="--plan")
-    return simulation(seeds, jobs, seed, plan, trace, render.write_line)
+    return simulating.simulate(simulating.Asked(**options))
 
 
 @cli.command("bench")
 @click.option("--clients", type=click.IntRange(1), default=64, show_default=True, help="Operations in flight.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True)
 @click.option("--mix", default="50/50", show_default=True, metavar="GETS/PUTS")
-@click.option("--value-bytes", type=click.IntRange(0), default=256, show_default=True)
+@click.option("--value-bytes", type=click.IntRange(0, VALUE_BYTES_CEILING), default=256, show_default=True)
 @click.option(
     "--connections", type=click.IntRange(1), default=1, show_default=True, help="Clerks to share the clients."
 )

@@ -101,23 +101,33 @@ class VirtualClock:
 
 @implementer(IReactorTime)
 class HostClock:
-    """What one host sees of the clock: its own calls, which can be held back, released, or gone for ever.
+    """What one host sees of the clock: its own calls, which can be held back, released, or gone for ever, and its own
+    idea of how fast time passes.
 
     Everything that happens to a host goes through here, messages too; so a held host is a stopped process (SIGSTOP)
     whose sockets still accept, and a stopped one is dead at this very instant.
+
+    Time never goes back here: the programs use a monotonic clock (hazards §0.1), which no step of the wall clock
+    moves. It can run slow or fast, stand still while the host is held, and leap forward.
     """
 
-    def __init__(self, clock: VirtualClock, name: str = "") -> None:
+    def __init__(self, clock: VirtualClock, name: str = "", rate: float = 1.0) -> None:
         self._clock = clock
         self._lane = _Lane(name)
+        self._rate = rate
+        self._shown = self._since = clock.seconds()
+        self._frozen: list[tuple[float, int, Timer]] | None = None
         self.stopped = False
 
     def seconds(self) -> float:
-        return self._clock.seconds()
+        if self._frozen is not None:
+            return self._shown
+        return self._shown + (self._clock.seconds() - self._since) * self._rate
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
         """As on a reactor; on a stopped host the call is accepted and never made."""
-        timer = self._clock._schedule(self._lane, delay, callable, args, kwargs)
+        timer = self._clock._schedule(self._lane, delay / self._rate, callable, args, kwargs)
+        timer.host = self
         if self.stopped:
             timer.cancel()
         return timer
@@ -125,20 +135,47 @@ class HostClock:
     def getDelayedCalls(self) -> list[IDelayedCall]:
         return list(self._lane.timers)
 
+    def drift(self, rate: float) -> None:
+        """From now on so many of its seconds pass in one of the world's; calls already asked for stay."""
+        assert rate > 0 and self._frozen is None
+        self._shown, self._since, self._rate = self.seconds(), self._clock.seconds(), rate
+
+    def leap(self, seconds: float) -> None:
+        """Its clock shows so much more at once: calls come due early, in their order."""
+        assert seconds >= 0 and self._frozen is None
+        self._shown += seconds
+        now = self._clock.seconds()
+        for due, _, timer in sorted((timer.due, timer.turn, timer) for timer in self._lane.timers):
+            if due > now:
+                self._clock._arrange(timer, max(now, due - seconds / self._rate))
+
     @property
     def held(self) -> bool:
         """Whether calls that come due wait for ``release``."""
         return self._lane.held is not None
 
-    def hold(self) -> None:
-        """Run no call until released; what comes due meanwhile waits in order."""
+    def hold(self, frozen: bool = False) -> None:
+        """Run no call until released; what comes due meanwhile waits in order.
+
+        Args:
+            frozen: its clock stands still as well, as that of a suspended machine: no timer gets nearer.
+        """
         assert not self.stopped and not self.held
         self._lane.held = []
+        if frozen:
+            self._shown, self._since = self.seconds(), self._clock.seconds()
+            self._frozen = sorted((timer.due, timer.turn, timer) for timer in self._lane.timers)
 
     def release(self) -> None:
         """Run, from now on and in order, what came due while held."""
         held, self._lane.held = self._lane.held, None
         assert held is not None, "it was not held"
+        if self._frozen is not None:
+            frozen, self._frozen = self._frozen, None
+            lost, self._since = self._clock.seconds() - self._since, self._clock.seconds()
+            for due, turn, timer in frozen:
+                if timer.turn == turn:
+                    self._clock._arrange(timer, due + lost)
         for turn, timer in held:
             if timer.turn == turn:
                 self._clock._arrange(timer, self._clock.seconds())
@@ -150,34 +187,42 @@ class HostClock:
         for timer in list(self._lane.timers):
             timer.cancel()
 
+    def _when(self, due: float) -> float:
+        """A moment of the world's, as this host counts."""
+        return self.seconds() + (due - self._clock.seconds()) * self._rate
+
 
 @implementer(IDelayedCall)
 class Timer:
     """One delayed call. ``turn`` is its place among calls of equal due time, GONE once called or cancelled."""
 
-    __slots__ = ("_called", "_clock", "_work", "due", "lane", "turn")
+    __slots__ = ("_called", "_clock", "_work", "due", "host", "lane", "turn")
 
     def __init__(self, clock: VirtualClock, lane: _Lane, work: Callable[[], Any]) -> None:
         self._clock = clock
         self._work: Callable[[], Any] | None = work
         self._called = False
         self.lane = lane
+        self.host: HostClock | None = None
         self.due = 0.0
         self.turn = GONE
 
     def getTime(self) -> float:
-        return self.due
+        return self.due if self.host is None else self.host._when(self.due)
 
     def cancel(self) -> None:
-        self._end()
+        if not self._host_is_dead:
+            self._end()
 
     def delay(self, secondsLater: float) -> None:
-        self._check_active()
-        self._clock._arrange(self, max(self._clock.seconds(), self.due + secondsLater))
+        if not self._host_is_dead:
+            self._check_active()
+            self._clock._arrange(self, max(self._clock.seconds(), self.due + secondsLater / self._rate))
 
     def reset(self, secondsFromNow: float) -> None:
-        self._check_active()
-        self._clock._arrange(self, self._clock.seconds() + secondsFromNow)
+        if not self._host_is_dead:
+            self._check_active()
+            self._clock._arrange(self, self._clock.seconds() + secondsFromNow / self._rate)
 
     def active(self) -> bool:
         return self.turn != GONE
@@ -194,6 +239,15 @@ class Timer:
         del self.lane.timers[self]
         assert work is not None
         return work
+
+    @property
+    def _host_is_dead(self) -> bool:
+        """Its calls were cancelled by its death; what is left of the turn in which it died may still hold them."""
+        return self.turn == GONE and self.host is not None and self.host.stopped
+
+    @property
+    def _rate(self) -> float:
+        return 1.0 if self.host is None else self.host._rate
 
     def _check_active(self) -> None:
         if self.turn == GONE:

@@ -8,11 +8,13 @@ directory, its disks. Killing it is losing everything but what the directory has
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twisted_kv.client.clerk import Clerk
@@ -21,6 +23,7 @@ from twisted_kv.client.inquiry import Inquiry
 from twisted_kv.consensus.raft.messages import MESSAGES
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import NodeID, Restored
+from twisted_kv.errors import KVError, StartRefused
 from twisted_kv.interfaces import Door, IConsensus, IDataStore, ILogStore, ISnapshot
 from twisted_kv.machines.commands import QueryConfiguration
 from twisted_kv.machines.configuration import Configuration
@@ -30,9 +33,13 @@ from twisted_kv.replica.doors import ControllerDoors, GroupDoors
 from twisted_kv.replica.member import IChores, Kind, Member, Parts
 from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
-from twisted_kv.simulation.disk import InjectedError, InjectedFull, SimDisk
+from twisted_kv.simulation import damage
+from twisted_kv.simulation.disk import InjectedError, InjectedFull, SimDisk, method_of
 from twisted_kv.simulation.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
+from twisted_kv.simulation.knobs import USUAL, Knobs
+from twisted_kv.simulation.moments import SeenCore, SeenData, SeenLog, SeenMachine
 from twisted_kv.simulation.network import Hub
+from twisted_kv.simulation.sights import Sights
 from twisted_kv.simulation.world import Host, World
 from twisted_kv.storage.directory import ReplicaDirectory, open_directory
 
@@ -46,17 +53,37 @@ TERMINATE_SECONDS: Final = 10.0
 """A server stops cleanly within this time (contract §1)."""
 
 
+NEEDS_ROOM: Final = frozenset({"save", "reset", "bind", "checkpoint", "write", "drop", "commit"})
+"""What a full disk refuses. Reading goes on, and so does giving up the ballast, which makes room for a trim."""
+
+OPERATOR_SECONDS: Final = 2.0
+"""After this time an operator looks again whether a group that moved house is listed where it is now."""
+
+
 class Seat(NamedTuple):
-    """One place in a group, whoever sits there: what the command line of a server says."""
+    """One place in a group, whoever sits there: what the command line of a server says.
+
+    Attributes:
+        key: under which the group is listed here: its gid, CONTROLLERS, or −gid for a second set of processes.
+    """
 
     name: str
-    gid: int
+    key: int
     node: NodeID
     path: str
 
     @property
+    def gid(self) -> int:
+        return abs(self.key)
+
+    @property
     def endpoint(self) -> str:
-        return f"sim:{self.name}"
+        """Where its peers find it."""
+        return f"peer:{self.name}"
+
+    def announced(self, house: int) -> str:
+        """Where everybody else finds it, after so many moves of house."""
+        return f"sim:{self.name}" if house == 0 else f"sim:{self.name}~{house}"
 
     @property
     def kind(self) -> Kind:
@@ -81,9 +108,13 @@ class Cluster:
         groups: gid → number of members.
         shards: of the cluster, once founded.
         log_bytes_max: as the option of the servers; small: checkpoints and snapshots all the time.
+        knobs: how the programs are set.
+        one_process: all members live and die together, as in kv-node.
+        rivals: gid → number of processes of a second set under it, dead at first. It is listed under −gid.
 
     Attributes:
         watch: what it found wrong with any replica.
+        sights: what was seen of all replicas.
     """
 
     def __init__(
@@ -94,26 +125,42 @@ class Cluster:
         groups: Mapping[int, int] = {100: 3, 101: 3},
         shards: int = 10,
         log_bytes_max: int = 1 << 20,
+        knobs: Knobs = USUAL,
+        one_process: bool = False,
+        rivals: Mapping[int, int] = {},
     ) -> None:
         self.world = world
         self.hub = Hub(world)
         self.watch = Watch()
+        self.sights = Sights(world)
         self._shards = shards
         self._log_bytes_max = log_bytes_max
+        self._knobs = knobs
+        self._one_process = one_process
+        self._houses: dict[int, int] = {}
+        self._down: set[int] = set()
+        self._torn: set[str] = set()
+        self._flipped: set[str] = set()
         self._boots: dict[str, Boot] = {}
         self._boot_count = 0
-        self._seats: dict[int, list[Seat]] = {
-            gid: [self._seat(path, gid, node) for node in range(1, count + 1)]
-            for gid, count in {CONTROLLERS: controllers, **groups}.items()
-        }
-        self._by_name = {seat.name: seat for seats in self._seats.values() for seat in seats}
-        for name in self._by_name:
-            self.restart(name)
+        self._path = path
+        self._seats: dict[int, list[Seat]] = {}
+        self._by_name: dict[str, Seat] = {}
+        for gid, count in {CONTROLLERS: controllers, **groups}.items():
+            self._settle_down(gid, count)
+        self._rivals = dict(rivals)
 
-    @staticmethod
-    def _seat(path: str, gid: int, node: int) -> Seat:
-        name = f"g{gid}-{node}" if gid else f"ctl-{node}"
-        return Seat(name, gid, node, os.path.join(path, name))
+    def _settle_down(self, key: int, count: int) -> None:
+        """Seats for a group, and its first boot."""
+        kind = f"g{key}" if key > 0 else f"rival{-key}" if key < 0 else "ctl"
+        self._seats[key] = seats = [
+            Seat(f"{kind}-{node}", key, node, os.path.join(self._path, f"{kind}-{node}"))
+            for node in range(1, count + 1)
+        ]
+        self._by_name.update({seat.name: seat for seat in seats})
+        for seat in seats:
+            if seat.name not in self._boots:
+                self.restart(seat.name)
 
     # ── who is there ───────────────────────────────────────────────────────────────────────────────
 
@@ -137,8 +184,22 @@ class Cluster:
         return self._boots[name].disks
 
     def endpoints(self, gid: int) -> tuple[str, ...]:
-        """Where the members of a group listen."""
-        return tuple(seat.endpoint for seat in self._seats[gid])
+        """Where the members of a group listen for everybody but each other, at the moment."""
+        return tuple(seat.announced(self._houses.get(gid, 0)) for seat in self._seats[gid])
+
+    @property
+    def addresses(self) -> Mapping[int, Sequence[str]]:
+        """gid → endpoints, for administrators, as they are whenever they are looked up."""
+        return _Addresses(self)
+
+    @property
+    def moment(self) -> Callable[[str, str], None]:
+        """Called with the name of a moment (simulation/moments) and of the member that has come to it."""
+        return self.sights.moment
+
+    @moment.setter
+    def moment(self, told: Callable[[str, str], None]) -> None:
+        self.sights.moment = told
 
     def replica(self, name: str) -> Replica | None:
         """The corridor of a member; None while it is dead or its group has not formed."""
@@ -160,33 +221,55 @@ class Cluster:
     # ── what can be done to it ─────────────────────────────────────────────────────────────────────
 
     def restart(self, name: str) -> None:
-        """Boot a dead member on what its directory holds."""
+        """Boot a dead member on what its directory holds; one whose files were flipped may refuse, and has then lost
+        its disk."""
         assert name not in self._boots
-        seat = self._by_name[name]
-        self._boot_count += 1
-        self.world.trace.tell(name, "boots")
-        self._boots[name] = boot = self._boot(seat, f"{name}/{self._boot_count}")
-        self.hub.listen(seat.endpoint, boot.host, boot.member.doors)
-        boot.host.clock.callLater(0, self._start, name, boot)
+        if self._by_name[name].key in self._down:
+            self._down.discard(self._by_name[name].key)
+            self.world.reach("whole group down")
+        for mate in self._mates(name):
+            if mate in self._boots:
+                continue
+            try:
+                self._boot_up(mate)
+            except StartRefused as refusal:
+                if mate not in self._flipped:
+                    raise
+                self._refused(mate, refusal)
+                self._boot_up(mate)
 
-    def kill(self, name: str) -> None:
-        """At this very instant it does nothing more; what was not committed is gone."""
-        boot = self._boots.pop(name)
-        self.world.trace.tell(name, "is killed")
-        if self.hub.listens(self._by_name[name].endpoint):
-            self.hub.unlisten(self._by_name[name].endpoint)
-        boot.host.clock.stop()
-        boot.directory.close()
+    def kill(self, name: str, torn: bool = False) -> None:
+        """At this very instant it does nothing more; what was not committed is gone.
+
+        Args:
+            torn: the power fails: files stay as they lay, and end in a transaction that was being written.
+        """
+        for mate in self._mates(name):
+            if mate in self._boots:
+                self._kill(mate, torn)
+        key = self._by_name[name].key
+        if not any(mate in self._boots for mate in self.groups[key]):
+            self._down.add(key)
+
+    def flip(self, name: str) -> None:
+        """Kill a member, if it lives, by a power cut; then one bit in one of its files is another (hazard 34)."""
+        if name in self._boots:
+            self.kill(name, torn=True)
+        where = damage.flip(self._by_name[name].path, self.world.random_for(f"{name}/{self._boot_count}/flip"))
+        self._flipped.add(name)
+        self.watch.wiped.add(name)  # it may count for nothing from now on
+        self.world.trace.tell(name, "has a flipped bit", where=where)
 
     def terminate(self, name: str) -> None:
         """SIGTERM: leadership, listener and files are given up in that order; then the supervisor starts it again.
 
         Whatever does not end within TERMINATE_SECONDS is killed.
         """
-        boot = self._boots[name]
-        self.world.trace.tell(name, "is asked to stop")
-        ensureDeferred(self._stop(name, boot)).addErrback(lambda failure: self.watch.report(failure.getTraceback()))
-        self.world.clock.callLater(TERMINATE_SECONDS, self._end, name, boot)
+        for mate in self._mates(name):
+            boot = self._boots[mate]
+            self.world.trace.tell(mate, "is asked to stop")
+            ensureDeferred(self._stop(mate, boot)).addErrback(lambda failure: self.watch.report(failure.getTraceback()))
+            self.world.clock.callLater(TERMINATE_SECONDS, self._end, mate, boot)
 
     def wipe(self, name: str) -> None:
         """Kill a member, if it lives, and empty its directory."""
@@ -194,15 +277,64 @@ class Cluster:
             self.kill(name)
         for file in os.scandir(self._by_name[name].path):
             os.unlink(file.path)
+        self._flipped.discard(name)
+        self._torn.discard(name)
+        self.sights.forgotten(name)
         self.watch.forgotten(name)
 
-    def hold(self, name: str) -> None:
-        self._boots[name].host.clock.hold()
-        self.world.trace.tell(name, "is held")
+    def hold(self, name: str, frozen: bool = False) -> None:
+        """SIGSTOP.
+
+        Args:
+            frozen: its clock stands still as well, as that of a suspended machine.
+        """
+        for mate in self._mates(name):
+            self._boots[mate].host.clock.hold(frozen)
+        self.world.trace.tell(name, "is held", frozen=frozen)
 
     def release(self, name: str) -> None:
-        self._boots[name].host.clock.release()
+        for mate in self._mates(name):
+            self._boots[mate].host.clock.release()
         self.world.trace.tell(name, "goes on")
+
+    def leap(self, name: str, seconds: float) -> None:
+        """Its clock shows so much more at once."""
+        self._boots[name].host.clock.leap(seconds)
+        self.world.trace.tell(name, "leaps in time", seconds=seconds)
+
+    def move_house(self, gid: int) -> None:
+        """A group is found under other endpoints from now on, by all but its own members; an operator tells the
+        controllers until they know."""
+        before = self.endpoints(gid)
+        first = not self._houses
+        self._houses[gid] = self._houses.get(gid, 0) + 1
+        self.world.trace.tell("operator", "moves house", gid=gid, house=self._houses[gid])
+        for old, new, seat in zip(before, self.endpoints(gid), self._seats[gid], strict=True):
+            if self.hub.listens(old):
+                self.hub.unlisten(old)
+                boot = self._boots[seat.name]
+                self.hub.listen(new, boot.host, boot.member.doors)
+        if first:
+            ensureDeferred(self._readdress(self.controller_clerk("operator"))).addErrback(
+                lambda failure: self.watch.report(failure.getTraceback())
+            )
+
+    def invade(self) -> None:
+        """The second sets of processes boot, if there are any that never did."""
+        for gid, count in self._rivals.items():
+            self._settle_down(-gid, count)
+        self._rivals = {}
+
+    async def _readdress(self, clerk: ControllerClerk) -> None:
+        while True:
+            await deferLater(self.world.clock, OPERATOR_SECONDS)
+            try:
+                listed = (await clerk.query(-1, timeout=5.0)).groups
+                for gid in sorted(self._houses):
+                    if gid in listed and listed[gid] != self.endpoints(gid):
+                        await clerk.readdress(gid, self.endpoints(gid), timeout=5.0)
+            except KVError:
+                continue  # the next look finds out what became of it
 
     # ── clients ────────────────────────────────────────────────────────────────────────────────────
 
@@ -240,10 +372,13 @@ class Cluster:
             applied = {replica.applied if (replica := self.replica(name)) else -1 for name in self.groups[gid]}
             if len(applied) > 1:
                 return f"members of group {gid} stand at {sorted(applied)}"
-        newest = self.newest_configuration().num
+        configuration = self.newest_configuration()
+        newest = configuration.num
         for gid in self._seats:
             if gid == CONTROLLERS:
                 continue
+            if configuration.groups.get(gid, self.endpoints(gid)) != self.endpoints(gid):
+                return f"group {gid} is listed at {configuration.groups[gid]}"
             status = self.machine(self.groups[gid][0]).status()
             if status["configuration"] < newest:
                 return f"group {gid} is at configuration {status['configuration']} of {newest}"
@@ -259,18 +394,64 @@ class Cluster:
 
     # ── a boot ─────────────────────────────────────────────────────────────────────────────────────
 
+    def _mates(self, name: str) -> Sequence[str]:
+        """Who lives and dies with a member, itself included."""
+        return list(self._by_name) if self._one_process else [name]
+
+    def _boot_up(self, name: str) -> None:
+        seat = self._by_name[name]
+        self._boot_count += 1
+        self.world.trace.tell(name, "boots")
+        self._boots[name] = boot = self._boot(seat, f"{name}/{self._boot_count}")
+        for endpoint in self._listening(seat):
+            self.hub.listen(endpoint, boot.host, boot.member.doors)
+        boot.host.clock.callLater(0, self._start, name, boot)
+
+    def _kill(self, name: str, torn: bool) -> None:
+        boot, seat = self._boots.pop(name), self._by_name[name]
+        self.world.trace.tell(name, "is killed", torn=torn)
+        self._unlisten(seat)
+        boot.host.clock.stop()
+        self.sights.died(seat.key, name)
+        if torn:
+            damage.power_cut(seat.path, boot.directory.close)
+            damage.tear(seat.path, self.world.random_for(f"{name}/{self._boot_count}/torn"))
+            self._torn.add(name)
+        else:
+            boot.directory.close()
+
+    def _refused(self, name: str, refusal: BaseException) -> None:
+        """A member does not start on damaged files: its disk is lost."""
+        self.world.trace.tell(name, "refuses to start", error=type(refusal).__name__)
+        self.world.reach("flipped bit refused")
+        self.wipe(name)
+
+    def _listening(self, seat: Seat) -> Sequence[str]:
+        return (seat.endpoint, seat.announced(self._houses.get(seat.key, 0)))
+
+    def _unlisten(self, seat: Seat) -> None:
+        for endpoint in self._listening(seat):
+            if self.hub.listens(endpoint):
+                self.hub.unlisten(endpoint)
+
     def _boot(self, seat: Seat, life: str) -> Boot:
         host = self.world.host(seat.name)
+        host.clock.drift(self._knobs.rate(self.world.random_for(f"{seat.name}/clock")))
         random = self.world.random_for(life)
-        network = WatchedNetwork(self.hub.at(host), self.watch, seat.name)
+        network = self._knobs.network(WatchedNetwork(self.hub.at(host), self.watch, seat.name))
         opened = open_directory(seat.path, synchronous="OFF", ballast_bytes=0)
-        directory = Directory(opened, WatchedLog(opened.log, self.watch, seat.name))
+        log = SeenLog(WatchedLog(opened.log, self.watch, seat.name), self.sights, seat.key, seat.node, seat.name)
+        directory = Directory(opened, log, partial(SeenData, sights=self.sights, name=seat.name))
         disks = (
             SimDisk(host, self.world.random_for(f"{life}/log")),
             SimDisk(host, self.world.random_for(f"{life}/data")),
         )
+        for disk in disks:
+            disk.needs_room = _needs_room
+            disk.refused = self.sights.refused
+            disk.betrayed = partial(self.sights.betrayed, seat.name)
         machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
-        peers = {other.node: other.endpoint for other in self._seats[seat.gid]}
+        peers = {other.node: other.endpoint for other in self._seats[seat.key]}
 
         def failed(failure: Failure) -> None:
             self._stopped_by_itself(seat.name, host, failure)
@@ -297,8 +478,12 @@ class Cluster:
             )
 
         def make_core(node: NodeID, voters: frozenset[NodeID], restored: Restored, applied: int) -> IConsensus:
-            core = RaftNode(node, voters, restored, random, applied=applied)
-            return WatchedCore(core, self.watch, seat.gid, seat.name, applied)
+            if seat.name in self._torn:
+                self._torn.discard(seat.name)
+                self.world.reach("torn write-ahead log harmless")
+            core = RaftNode(node, voters, restored, random, applied=applied, settings=self._knobs.settings)
+            watched = WatchedCore(core, self.watch, seat.key, seat.name, applied)
+            return SeenCore(watched, core, self.sights, seat.key, seat.name)
 
         parts = Parts(
             kind=seat.kind,
@@ -314,7 +499,9 @@ class Cluster:
             make_core=make_core,
             codec=MESSAGES,
             consensus="raft",
-            machine=WatchedMachine(machine, self.watch, seat.gid, seat.name),
+            machine=SeenMachine(
+                WatchedMachine(machine, self.watch, seat.key, seat.name), self.sights, seat.key, seat.name
+            ),
             log_bytes_max=self._log_bytes_max,
         )
         return Boot(host, Member(parts, doors, chores, failed), machine, directory, disks)
@@ -328,15 +515,23 @@ class Cluster:
         if boot is None or boot.host is not host:
             return
         self.world.trace.tell(name, "stops by itself", error=failure.type.__name__ if failure.type else "?")
+        if name in self._flipped and failure.check(StartRefused) is not None:
+            self.world.clock.callLater(0, self._end_without_disk, name, boot, failure.value)
+            return
         if failure.check(InjectedError, InjectedFull) is None:
             self.watch.report(f"{name} stopped by itself: {failure.getTraceback()}")
         self.world.clock.callLater(0, self._end, name, boot)
 
+    def _end_without_disk(self, name: str, boot: Boot, refusal: BaseException) -> None:
+        if self._boots.get(name) is boot:
+            self._refused(name, refusal)
+            self.world.clock.callLater(SUPERVISOR_SECONDS, self._start_again, name)
+
     async def _stop(self, name: str, boot: Boot) -> None:
         if boot.member.replica is not None:
             await boot.member.replica.hand_over()
-        if self.hub.listens(self._by_name[name].endpoint):
-            self.hub.unlisten(self._by_name[name].endpoint)
+        if self._boots.get(name) is boot:
+            self._unlisten(self._by_name[name])
         await boot.member.stop()
         self._end(name, boot)
 
@@ -351,17 +546,28 @@ class Cluster:
 
 
 class Directory:
-    """A ReplicaDirectory that closes what a killed process leaves open."""
+    """A ReplicaDirectory that closes what a killed process leaves open.
 
-    def __init__(self, directory: ReplicaDirectory, log: ILogStore) -> None:
+    Args:
+        log: its log store, or what watches it.
+        seen: makes what watches its data store.
+    """
+
+    def __init__(
+        self,
+        directory: ReplicaDirectory,
+        log: ILogStore,
+        seen: Callable[[IDataStore], IDataStore] = lambda store: store,
+    ) -> None:
         self._directory = directory
+        self._data = _Data(directory.data)
         self.log = log
-        self.data: IDataStore = _Data(directory.data)
+        self.data = seen(self._data)
         self.release_ballast = directory.release_ballast
         self.reserve_ballast = directory.reserve_ballast
 
     def close(self) -> None:
-        self.data.close()
+        self._data.close()
         self._directory.close()
 
 
@@ -383,3 +589,23 @@ class _Data:
     def close(self) -> None:
         for snapshot in self._snapshots:
             snapshot.close()
+
+
+def _needs_room(work: Callable[[], Any]) -> bool:
+    return method_of(work) in NEEDS_ROOM
+
+
+class _Addresses(Mapping[int, Sequence[str]]):
+    """Where the groups of a cluster are; the controllers and second sets of processes are not listed."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def __getitem__(self, gid: int) -> Sequence[str]:
+        return self._cluster.endpoints(gid)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([gid for gid in self._cluster.groups if gid > 0])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

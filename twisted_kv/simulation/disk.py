@@ -40,11 +40,14 @@ class SimDisk:
     Attributes, free to be changed at any time:
         seconds: (least, most) time that a piece of work takes, drawn evenly; NO_TIME: done before ``run`` returns.
         stalled: nothing is carried out until ``resume``: a hung disk.
-        full: work fails with SaveRefused, and is not carried out.
+        full: work that needs room fails with SaveRefused, and is not carried out.
+        needs_room: whether a piece of work does; all does unless told otherwise.
         fails_before, fails_after: probability that a piece fails with an I/O error without, or after, being
             carried out.
         trap_before, trap_after: called once, when the next piece is about to be carried out, or was and nobody has
             been told: the moments to crash.
+        refused: called with a piece of work that finds the disk full.
+        betrayed: called with a piece of work that is carried out and reported as failed.
     """
 
     def __init__(self, host: Host, random: Random, seconds: tuple[float, float] = USUAL_SECONDS) -> None:
@@ -60,20 +63,26 @@ class SimDisk:
         self.fails_after = 0.0
         self.trap_before: Callable[[], None] | None = None
         self.trap_after: Callable[[], None] | None = None
+        self.needs_room: Callable[[Callable[[], Any]], bool] = _always
+        self.refused: Callable[[Callable[[], Any]], None] = _nobody_asks
+        self.betrayed: Callable[[Callable[[], Any]], None] = _nobody_asks
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
-        piece = _Work(work)
-        self._queue.append(piece)
-        self._begin()
-        return piece.fired
+        return self._wait_for(_Work(work))
 
     def close(self) -> Deferred[None]:
-        return self.run(lambda: None)
+        """Fires when what was given has run. It reads and writes nothing, so no disk can make it fail."""
+        return self._wait_for(_Work(_nothing, touches_disk=False))
 
     def resume(self) -> None:
         """The disk answers again."""
         self.stalled = False
         self._begin()
+
+    def _wait_for(self, piece: _Work) -> Deferred[Any]:
+        self._queue.append(piece)
+        self._begin()
+        return piece.fired
 
     def _begin(self) -> None:
         if self._busy or self.stalled or not self._queue:
@@ -112,12 +121,14 @@ class SimDisk:
         fails_before = chance(self._random, self.fails_before)
         fails_after = chance(self._random, self.fails_after)
         try:
-            if self.full:
+            if self.full and piece.touches_disk and self.needs_room(piece.work):
+                self.refused(piece.work)
                 raise InjectedFull("the simulated disk is full")
-            if fails_before:
+            if fails_before and piece.touches_disk:
                 raise InjectedError("simulated disk I/O error")
             result = piece.work()
-            if fails_after:
+            if fails_after and piece.touches_disk:
+                self.betrayed(piece.work)
                 raise InjectedError("simulated disk I/O error")
         except Exception as error:
             return partial(piece.fired.errback, error)
@@ -130,9 +141,28 @@ class SimDisk:
         self._begin()
 
 
+def method_of(work: Callable[[], Any]) -> str:
+    """The name of the method that a piece of work calls, bound or partly applied; "" if it has none."""
+    return str(getattr(getattr(work, "func", work), "__name__", ""))
+
+
 class _Work:
     """A piece of work, and who waits for it."""
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[[], Any], touches_disk: bool = True) -> None:
         self.work = work
+        self.touches_disk = touches_disk
         self.fired: Deferred[Any] = Deferred()
+
+
+def _nothing() -> None:
+    """What closing has to do."""
+
+
+def _always(work: Callable[[], Any]) -> bool:
+    """All work needs room."""
+    return True
+
+
+def _nobody_asks(work: Callable[[], Any]) -> None:
+    """Nobody wants to know."""

@@ -51,7 +51,11 @@ class Call(msgspec.Struct):
 
 
 class History:
-    """All calls of a run. A call is begun, then exactly one of succeeded, failed or unknown is said of it."""
+    """All calls of a run. A call is begun, then exactly one of succeeded, failed or unknown is said of it.
+
+    Attributes:
+        writes_count: calls that changed something and came back as done.
+    """
 
     def __init__(self) -> None:
         self._events = 0
@@ -59,6 +63,7 @@ class History:
         self._calls: dict[int, Call] = {}
         self.failed_count = 0
         self.unknown_count = 0
+        self.writes_count = 0
 
     def begin(self, client: str, verb: Verb, key: str, argument: str | None, at: float) -> Call:
         """The call is made now; until more is said its outcome is unknown."""
@@ -70,6 +75,7 @@ class History:
         """It took effect, and this is what the client was told."""
         del self._open[call.invoked]
         call.returned, call.result = self._event(), result
+        self.writes_count += call.verb != "get"
 
     def failed(self, call: Call) -> None:
         """It certainly did not happen, or was a read that was told nothing: no evidence either way."""

@@ -19,12 +19,34 @@ from twisted_kv.consensus.raft.messages import MESSAGES, AppendAck, AskVote, Vot
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import Entry, Ready, Restored, Role, SnapshotInstalled, Ticket
 from twisted_kv.interfaces import INetwork
+from twisted_kv.simulation.checkers import (
+    APPEND_ONLY,
+    COMPLETE,
+    DURABLE,
+    EQUAL,
+    EXACTLY_ONCE,
+    LOG_MATCHING,
+    NOT_FORGOTTEN,
+    ONE_LEADER,
+    ONE_ORDER,
+    ONE_OWNER,
+    SAVED_FIRST,
+    STOPPED,
+    Violation,
+)
 from twisted_kv.simulation.history import Call, History
 from twisted_kv.transport.wire import PEER_STEP, STEP
 
 DIGEST_EVERY: Final = 16
 WRONG_MAX: Final = 20
-_SERVED: Final = ("serving", "handing")
+
+_FIGURE_3: Final = {
+    "Election Safety": ONE_LEADER,
+    "Leader Append-Only": APPEND_ONLY,
+    "Log Matching": LOG_MATCHING,
+    "Leader Completeness": COMPLETE,
+    "State Machine Safety": ONE_ORDER,
+}
 
 Place = tuple[int, int]
 """Index of an entry, and position of a command in it."""
@@ -34,13 +56,23 @@ class Watch:
     """Watches every replica of a cluster, over all its boots.
 
     Attributes:
-        wrong: what was found, in words; at most WRONG_MAX lines.
+        wrong: what was found; at most WRONG_MAX of it.
         elected: called when a leader is seen for the first time.
+        noticed: called with each finding, when it is made.
+        now: virtual seconds.
+        elections: when a leader was seen for the first time, and of which group.
+        boots: when each member last began on what its disk gave back.
+        wiped: who lost its directory, and came back or may come back as a copy, which counts for nothing.
     """
 
     def __init__(self) -> None:
-        self.wrong: list[str] = []
+        self.wrong: list[Violation] = []
         self.elected: Callable[[], None] = lambda: None
+        self.noticed: Callable[[Violation], None] = lambda violation: None
+        self.now: Callable[[], float] = lambda: 0.0
+        self.elections: list[tuple[float, int]] = []
+        self.boots: dict[str, float] = {}
+        self.wiped: set[str] = set()
         self._figures: dict[int, Invariants] = {}
         self._leaders: dict[tuple[int, int], str] = {}
         self._committed: dict[tuple[int, int], tuple[int, int]] = {}
@@ -49,9 +81,15 @@ class Watch:
         self._served: dict[int, tuple[Place, frozenset[int]]] = {}
 
     def report(self, line: str) -> None:
+        """A member ended as none should."""
+        self.found(STOPPED, line)
+
+    def found(self, checker: str, text: str) -> None:
         """Something is wrong."""
         if len(self.wrong) < WRONG_MAX:
-            self.wrong.append(line)
+            violation = Violation(checker, text)
+            self.wrong.append(violation)
+            self.noticed(violation)
 
     def restored(self, name: str, restored: Restored) -> None:
         """A replica starts on what its disk gave back: no term, vote or entry is ever forgotten (hazards 1 and 2)."""
@@ -59,12 +97,14 @@ class Watch:
         last = restored.entries[-1].index if restored.entries else restored.boundary.index
         voted = known.vote and (known.term, known.vote) != (found.term, found.vote)
         if found.term < known.term or (found.term == known.term and voted) or last < known.last:
-            self.report(f"{name} had saved {known} and came back with {found}, last entry {last}")
+            self.found(NOT_FORGOTTEN, f"{name} had saved {known} and came back with {found}, last entry {last}")
         self._durable[name] = _Durable(found.term, found.vote, last)
+        self.boots[name] = self.now()
 
     def forgotten(self, name: str) -> None:
         """The directory of this replica was wiped on purpose."""
         self._durable.pop(name, None)
+        self.wiped.add(name)
 
     def saved(self, name: str, ready: Ready) -> None:
         """A save was carried out, whether or not anybody will be told."""
@@ -93,30 +133,38 @@ class Watch:
             case _:
                 kept = True
         if not kept:
-            self.report(f"{name} sends {message} and has saved only {durable}")
+            self.found(SAVED_FIRST, f"{name} sends {message} and has saved only {durable}")
 
     def led(self, gid: int, term: int, name: str) -> None:
         """At most one leader per term (§5.2)."""
         other = self._leaders.get((gid, term))
         if not other:
             self._leaders[gid, term] = name
+            self.elections.append((self.now(), gid))
             self.elected()
         elif other != name:
-            self.report(f"group {gid} has two leaders in term {term}: {other} and {name}")
+            self.found(ONE_LEADER, f"group {gid} has two leaders in term {term}: {other} and {name}")
 
     def looked_at(self, gid: int, core: RaftNode) -> None:
-        """All of Raft Figure 3, as far as one more look at one core shows it."""
+        """All of Raft Figure 3, as far as one more look at one core shows it.
+
+        What a group's cores have shown is remembered over all replicas and boots.
+        """
+        if gid not in self._figures:
+            self._figures[gid] = Invariants()
         try:
-            self._figures.setdefault(gid, Invariants()).observe((core,))
+            self._figures[gid].observe((core,))
         except InvariantViolated as error:
-            self.report(f"group {gid}: {error}")
+            self.found(_FIGURE_3[error.name], f"group {gid}: {error}")
 
     def committed(self, gid: int, entry: Entry, name: str) -> None:
         """If a replica has applied an entry at an index, no other ever applies another one there (§5.4.3)."""
         seen = (entry.term, zlib.crc32(b"\0".join(entry.commands)))
         known = self._committed.setdefault((gid, entry.index), seen)
         if known != seen:
-            self.report(f"group {gid} has two entries at {entry.index}: terms {known[0]} and {seen[0]} ({name})")
+            self.found(
+                ONE_ORDER, f"group {gid} has two entries at {entry.index}: terms {known[0]} and {seen[0]} ({name})"
+            )
 
     def applied(self, gid: int, place: Place, machine: Any, name: str) -> None:
         """A machine stands behind this command; the same state everywhere, and no shard in two groups."""
@@ -124,10 +172,10 @@ class Watch:
             digest = machine.digest()
             known, whose = self._digests.setdefault((gid, place), (digest, name))
             if known != digest:
-                self.report(f"{name} and {whose} differ at {place}")
+                self.found(EQUAL, f"{name} and {whose} differ at {place}")
         latest, before = self._served.get(gid, ((0, 0), frozenset()))
         if gid and place > latest:
-            serving = frozenset(line["shard"] for line in machine.shards_status() if line["phase"] in _SERVED)
+            serving: frozenset[int] = machine.serving
             self._served[gid] = (place, serving)
             if serving != before:
                 self._one_group_per_shard(gid, serving)
@@ -135,7 +183,7 @@ class Watch:
     def _one_group_per_shard(self, gid: int, serving: frozenset[int]) -> None:
         for other, (_, theirs) in self._served.items():
             if other != gid and serving & theirs:
-                self.report(f"shards {sorted(serving & theirs)} are served by groups {other} and {gid}")
+                self.found(ONE_OWNER, f"shards {sorted(serving & theirs)} are served by groups {other} and {gid}")
 
 
 class _Durable(msgspec.Struct):
@@ -163,6 +211,9 @@ class WatchedCore:
         if isinstance(message, SnapshotInstalled):
             self._applied = max(self._applied, message.index)
         self._core.step(message)
+        # After every step, not only where the step leaves something to be done: a core may lead and lead no longer
+        # before its owner asks.
+        self._watch.looked_at(self._gid, self._core)
 
     def propose(self, command: bytes) -> Ticket:
         return self._core.propose(command)
@@ -191,7 +242,7 @@ class WatchedCore:
 
     def _commit(self, entry: Entry) -> None:
         if entry.index != self._applied + 1:
-            self._watch.report(f"{self._name} commits {entry.index} after {self._applied}")
+            self._watch.found(ONE_ORDER, f"{self._name} commits {entry.index} after {self._applied}")
         self._applied = entry.index
         self._watch.committed(self._gid, entry, self._name)
 
@@ -258,7 +309,7 @@ class WatchedNetwork:
         self._network.send(endpoint, verb, body)
 
 
-def exactly_once(history: History, final: Mapping[str, str | None]) -> list[str]:
+def exactly_once(history: History, final: Mapping[str, str | None]) -> list[Violation]:
     """What is wrong with the last values of keys to which clients only appended (scenarios §2.2).
 
     Every acknowledged token stands there once, every other one at most once, and the acknowledged ones of a client in
@@ -267,24 +318,26 @@ def exactly_once(history: History, final: Mapping[str, str | None]) -> list[str]
     The history's checker sees this too; here it is told in words.
     """
     return [
-        line
+        violation
         for key, calls in sorted(history.by_key().items())
         if key in final and all(call.verb in ("append", "get") for call in calls)
-        for line in _tokens_wrong(key, [call for call in calls if call.verb == "append"], final[key] or "")
+        for violation in _tokens_wrong(key, [call for call in calls if call.verb == "append"], final[key] or "")
     ]
 
 
-def _tokens_wrong(key: str, appends: list[Call], value: str) -> list[str]:
+def _tokens_wrong(key: str, appends: list[Call], value: str) -> list[Violation]:
     wrong = []
     places: dict[str, int] = {}
     for call in appends:
         token = call.argument or ""
         count = value.count(token)
-        if count > 1 or (call.known and count == 0):
-            wrong.append(f"{key}: {token} of {call.client} stands {count} times, known: {call.known}")
+        if call.known and count == 0:
+            wrong.append(Violation(DURABLE, f"{key}: {token} of {call.client} was acknowledged and is gone"))
+        elif count > 1:
+            wrong.append(Violation(EXACTLY_ONCE, f"{key}: {token} of {call.client} stands {count} times"))
         elif call.known:
             place = value.index(token)
             if place < places.get(call.client, -1):
-                wrong.append(f"{key}: {token} of {call.client} stands before an earlier one")
+                wrong.append(Violation(EXACTLY_ONCE, f"{key}: {token} of {call.client} stands before an earlier one"))
             places[call.client] = place
     return wrong

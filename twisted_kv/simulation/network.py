@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations
 from typing import Final
 
@@ -38,7 +38,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
         silence: of those whose request or answer is lost, so many see nothing; the rest see the connection drop.
         duplicate: the request arrives twice; the second answer goes nowhere.
         late: it is held back ``late_seconds`` more.
-        limbo: a one-way message is kept until ``Hub.release_limbo``.
+        limbo: a one-way message is kept until ``Hub.release_limbo``; its duplicate, if it has one, is not.
         dead_seconds: how long a caller waits to learn that the other side is gone or cut off.
     """
 
@@ -81,6 +81,7 @@ class Hub:
         conditions: of every link that is not shaped apart.
         tally: what crossed.
         broken: how doors failed; a door has no expected failures.
+        withheld: (host that sends, body) → whether this one-way message goes into limbo, besides those by chance.
     """
 
     def __init__(self, world: World, conditions: Conditions = RELIABLE) -> None:
@@ -94,6 +95,7 @@ class Hub:
         self._cuts: set[tuple[str, str]] = set()
         self._shaped: dict[tuple[str, str], Conditions] = {}
         self._limbo: list[Letter] = []
+        self.withheld: Callable[[str, bytes], bool] = _never
 
     def at(self, host: Host) -> SimNetwork:
         """The network as this host sees it."""
@@ -130,16 +132,47 @@ class Hub:
         """This link alone behaves otherwise."""
         self._shaped[source, target] = conditions
 
+    def bridge(self, one: Iterable[str], other: Iterable[str], both: str) -> None:
+        """Cut two sides off from each other, all but one host that stands on both."""
+        self.partition([name for name in one if name != both], [name for name in other if name != both])
+
+    def ring(self, hosts: Sequence[str]) -> None:
+        """Of these hosts each sees only the one before it and the one after it."""
+        for place, source in enumerate(hosts):
+            neighbours = (hosts[place - 1], hosts[(place + 1) % len(hosts)])
+            self._cuts.update((source, target) for target in hosts if target != source and target not in neighbours)
+
+    @property
+    def cuts(self) -> Sequence[tuple[str, str]]:
+        """Links that are cut, in the order of their names."""
+        return sorted(self._cuts)
+
+    def mend(self, source: str, target: str) -> None:
+        """This link alone is whole again; it may have been so already."""
+        self._cuts.discard((source, target))
+
     def heal(self) -> None:
         """Every link is whole and like all others."""
         self._cuts.clear()
         self._shaped.clear()
 
-    def release_limbo(self) -> None:
-        """What was kept in limbo travels on now."""
-        kept, self._limbo = self._limbo, []
+    def release_limbo(
+        self, of: Callable[[str], bool] | None = None, twice: bool = False, elected: bool = False
+    ) -> None:
+        """What was kept in limbo travels on now.
+
+        Args:
+            of: only what these hosts sent; None: all.
+            twice: it stays there as well, to arrive again at another time.
+            elected: because somebody began to lead.
+        """
+        kept = [letter for letter in self._limbo if of is None or of(letter.source.name)]
+        if not twice:
+            self._limbo = [letter for letter in self._limbo if not (of is None or of(letter.source.name))]
         for letter in kept:
-            self._travel(letter, between(self.random, *self.conditions.request_seconds))
+            again = letter.echo() if twice else letter
+            again.outlived = again.outlived or elected
+            self._travel(again, between(self.random, *self.conditions.request_seconds))
 
     # What follows is for letters and networks.
 
@@ -157,8 +190,10 @@ class Hub:
             letter.vanish("cut")
         elif chance(self.random, link.request_loss):
             letter.vanish("lost")
-        elif kept and letter.answer is None:
+        elif letter.answer is None and (kept or self.withheld(letter.source.name, letter.body)):
             self._limbo.append(letter)
+            if echoed:
+                self._travel(letter.echo(), delay)
         else:
             self._travel(letter, delay)
             if echoed:
@@ -207,6 +242,8 @@ class Listener:
     def _serve(self, letter: Letter, hub: Hub) -> None:
         hub.tally.served[self._endpoint] += 1
         letter.note("served")
+        if letter.outlived:
+            hub.world.reach("message out of limbo")
         answer = maybeDeferred(self._doors[letter.verb], letter.body)
         answer.addCallbacks(self._answered, self._broke, callbackArgs=(letter,), errbackArgs=(letter, hub))
 
@@ -236,6 +273,7 @@ class Letter:
         self.body = body
         self.answer: Deferred[bytes] | None = None
         self.settled: Callable[[], None] = lambda: None
+        self.outlived = False
         self._echoed = False
 
     def echo(self) -> Letter:
@@ -312,7 +350,7 @@ class Letter:
 
 
 class SimNetwork:
-    """INetwork for one host."""
+    """INetwork for one host. What a dead one still says, in the turn in which it dies, goes nowhere."""
 
     def __init__(self, hub: Hub, host: Host) -> None:
         self._hub = hub
@@ -321,7 +359,7 @@ class SimNetwork:
         self._closed = False
 
     def send(self, endpoint: str, verb: str, body: bytes) -> None:
-        if not self._closed:
+        if not (self._closed or self._host.clock.stopped):
             self._hub.post(Letter(self._hub, self._host, endpoint, verb, body))
 
     def call(self, endpoint: str, verb: str, body: bytes, timeout: float) -> Deferred[bytes]:
@@ -333,7 +371,7 @@ class SimNetwork:
         self._open[letter] = self._host.clock.callLater(timeout, letter.fail, overdue)
         if self._closed:
             letter.fail(NotSent("this network is closed"))
-        else:
+        elif not self._host.clock.stopped:
             self._hub.post(letter)
         return answer
 
@@ -348,3 +386,8 @@ class SimNetwork:
         timer = self._open.pop(letter, None)
         if timer is not None and timer.active():
             timer.cancel()
+
+
+def _never(source: str, body: bytes) -> bool:
+    """Nothing is withheld."""
+    return False

@@ -29,6 +29,18 @@ LAB_MIX: Final[Mapping[Verb, float]] = {"append": 0.5, "put": 0.05, "get": 0.45}
 FULL_MIX: Final[Mapping[Verb, float]] = {"append": 0.35, "put": 0.1, "get": 0.4, "delete": 0.05, "put_hash": 0.1}
 
 
+def with_reads(mix: Mapping[Verb, float], reads: float | None) -> Mapping[Verb, float]:
+    """The mix with so great a share of reads, all else in proportion; None: as it is.
+
+    >>> with_reads({"append": 0.5, "put": 0.5, "get": 1.0}, 0.2)
+    {'append': 0.4, 'put': 0.4, 'get': 0.2}
+    """
+    if reads is None:
+        return mix
+    others = sum(weight for verb, weight in mix.items() if verb != "get")
+    return {verb: reads if verb == "get" else weight * (1 - reads) / others for verb, weight in mix.items()}
+
+
 class IClerk(Protocol):
     """The calls of a Clerk (contract §3). Each fires with the result or fails with a KVError."""
 

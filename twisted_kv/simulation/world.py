@@ -14,6 +14,7 @@ from random import Random
 from typing import Final, NamedTuple, TypeVar
 
 from twisted_kv.simulation.clock import HostClock, VirtualClock
+from twisted_kv.simulation.rare import RARE
 
 EVENTS_KEPT: Final = 4000
 
@@ -26,6 +27,9 @@ class World:
     Args:
         seed: two worlds of one seed, driven by the same program, live the same life.
         sink: is given every event as it is noted, for a printed trace.
+
+    Attributes:
+        reached: how often each rare event that happened at all has happened.
     """
 
     def __init__(self, seed: int, sink: Callable[[Event], None] | None = None) -> None:
@@ -33,6 +37,12 @@ class World:
         self.clock = VirtualClock()
         self.trace = Trace(self.clock, sink)
         self.events = 0
+        self.reached: dict[str, int] = {}
+
+    def reach(self, name: str) -> None:
+        """A rare event happened, for certain; its name is one of RARE."""
+        assert name in RARE, f"{name!r} is not listed in RARE"
+        self.reached[name] = self.reached.get(name, 0) + 1
 
     def random_for(self, actor: str) -> Random:
         """The dice of one actor: they depend on the seed and the name, not on what others draw."""
