@@ -139,6 +139,18 @@ def test_a_term_a_vote_or_an_entry_that_was_forgotten(term, vote, last, wrong):
     assert watch.wrong == []
 
 
+@pytest.mark.parametrize(
+    ("term", "vote", "wrong"), [(1, 0, True), (2, 0, True), (2, 1, True), (2, 3, False), (3, 0, False), (3, 1, False)]
+)
+def test_a_save_that_goes_back(term, vote, wrong):
+    """Hazard 2: not even a save lowers the term, or takes a vote back within its term (Raft §5.2)."""
+    watch = Watch()
+    log = booted(watch)
+    log.save(Ready(hard_state=HardState(2, 3)))
+    log.save(Ready(hard_state=HardState(term, vote)))
+    assert bool(watch.wrong) is wrong
+
+
 def test_what_was_cut_reset_or_not_saved_needs_not_be_remembered():
     watch = Watch()
     log = booted(watch)

@@ -278,5 +278,5 @@ def test_a_body_in_very_many_parts_is_refused():
     with pytest.raises(BadRequest):
         up.part(1, 0, chunks.PARTS_MAX + 1, b"ab")
     assert reserve.free == RESERVE_BYTES
-    assert chunks.PARTS_MAX >= part_count(WIRE_BODY_BYTES_MAX)
+    assert part_count(WIRE_BODY_BYTES_MAX) <= chunks.PARTS_MAX
     up.part(2, 0, chunks.PARTS_MAX, b"ab")

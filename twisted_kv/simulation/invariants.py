@@ -17,7 +17,7 @@ import msgspec
 from twisted_kv.consensus.raft.invariants import Invariants, InvariantViolated
 from twisted_kv.consensus.raft.messages import MESSAGES, AppendAck, AskVote, VoteAnswer
 from twisted_kv.consensus.raft.node import RaftNode
-from twisted_kv.consensus.types import Entry, Ready, Restored, Role, SnapshotInstalled, Ticket
+from twisted_kv.consensus.types import Entry, HardState, Ready, Restored, Role, SnapshotInstalled, Ticket
 from twisted_kv.interfaces import INetwork
 from twisted_kv.simulation.checkers import (
     APPEND_ONLY,
@@ -110,11 +110,18 @@ class Watch:
         """A save was carried out, whether or not anybody will be told."""
         durable = self._durable[name]
         if ready.hard_state is not None:
+            self._replaced(name, durable, ready.hard_state)
             durable.term, durable.vote = ready.hard_state.term, ready.hard_state.vote
         if ready.cut is not None:
             durable.last = min(durable.last, ready.cut - 1)
         if ready.entries:
             durable.last = max(durable.last, ready.entries[-1].index)
+
+    def _replaced(self, name: str, durable: _Durable, state: HardState) -> None:
+        """Terms never fall, and a vote is for the whole of its term (Raft §5.2)."""
+        other_vote = durable.vote and state.vote != durable.vote
+        if state.term < durable.term or (state.term == durable.term and other_vote):
+            self.found(NOT_FORGOTTEN, f"{name} has saved {durable} and replaces it by {state}")
 
     def begun_anew(self, name: str, index: int) -> None:
         """The log was reset behind rows that were installed."""
