@@ -192,3 +192,10 @@ def test_text_that_cannot_be_read_is_damage_and_is_not_quoted():
     with pytest.raises(Damaged, match="not UTF-8") as caught, reading("here"):
         connection.execute("SELECT CAST(x'53454352ff' AS TEXT)").fetchone()
     assert "SECR" not in str(caught.value)
+
+
+def test_what_we_closed_ourselves_is_not_called_damaged(file, path):
+    """Nobody throws a directory away for a mistake of ours."""
+    file.close()
+    with pytest.raises(sqlite3.ProgrammingError), reading(path):
+        file.connection.execute("SELECT 1")

@@ -59,6 +59,22 @@ def test_who_stops_reading_answers_is_cut():
     assert wire.cut
 
 
+@pytest.mark.parametrize("length", [1, 20, -1])
+def test_who_stops_in_the_middle_of_a_request_is_cut(length):
+    """S3: half a request is up to a megabyte, and without this it was kept for half an hour."""
+    said = message(b"get", [b"k"])
+    wire = Wire(plain={"get": lambda key: b"x"}, raw=True)
+    wire.feed(said + said[:length])
+    advance(wire.clock, HOSPITALITY.stuck_seconds - 2)
+    assert not wire.cut
+    advance(wire.clock, 4)
+    assert wire.cut
+    whole = Wire(plain={"get": lambda key: b"x"}, raw=True)
+    whole.feed(said)
+    advance(whole.clock, HOSPITALITY.stuck_seconds + 4)
+    assert not whole.cut
+
+
 def test_unfinished_transfers_expire_while_the_connection_stays():
     clock = Clock()
     wire = Wire(doors={"read": lambda body: succeed(b"x" * 1_000_000)}, clock=clock)

@@ -40,6 +40,17 @@ async def test_sixteen_mib_cross_both_ways():
 
 
 @reactor_test()
+async def test_a_listener_tells_what_large_bodies_it_holds_and_forgets_them():
+    waiting = Deferred()
+    async with Served({"hang": lambda body: waiting}) as served:
+        asked = served.call("hang", b"x" * MIB, timeout=10)
+        await until(lambda: served.listening.transfer_bytes == MIB)
+        waiting.callback(b"y" * MIB)
+        assert await asked == b"y" * MIB
+        assert served.listening.transfer_bytes == 0
+
+
+@reactor_test()
 async def test_small_bodies_overtake_a_large_one_on_a_socket():
     """House: heartbeats overtake chunks. Two dozen round trips fit into one large body."""
     order = []

@@ -78,6 +78,7 @@ def test_the_plain_names_and_their_arguments_are_those_of_the_servers():
             (f"{LIMITS.unread_bytes_together // MIB} MiB", f"more than {UNREAD_BY_OURS_BYTES // KIB} KiB"),
         ),
         ("answers unread and", (f"{HOSPITALITY.stuck_seconds:g} s",)),
+        ("a request begun", (f"{HOSPITALITY.stuck_seconds:g} s",)),
         ("silence", (f"{HOSPITALITY.idle_seconds / 60:g} min",)),
         ("connections per", (f"{HOSPITALITY.connections_max}",)),
         ("taken for", (f"{OUTBOX_BYTES_MAX // MIB} MiB",)),

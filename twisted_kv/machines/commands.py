@@ -352,7 +352,7 @@ def _without_containers(packed: memoryview) -> None:
     """Refuse values that are arrays or maps before they are made.
 
     Nothing in the type forbids them (rows.Value): a body of a megabyte can be a dict whose keys share one hash, which
-    takes minutes to make, or a million empty lists, which take sixty times its size.
+    takes most of a minute to make, or a million empty lists, which take sixty times its size.
     """
     for operation in _unopened(packed).operations:
         if memoryview(operation.value)[0] in _HOLDS_OTHERS:

@@ -175,6 +175,8 @@ def reading(path: str) -> Iterator[None]:
     """What SQLite says of a file that cannot be read, as StartRefused or Damaged."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise  # of ours: a closed connection is no damage
     except sqlite3.DatabaseError as error:
         if error_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise damaged(path, str(error)) from error

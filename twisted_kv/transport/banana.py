@@ -71,6 +71,11 @@ class Decoder:
         self._held = 0
         self._needed = 1
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether an expression has begun and not ended."""
+        return bool(self._held or self._lists)
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream.
 

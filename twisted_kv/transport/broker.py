@@ -150,6 +150,11 @@ class GuardedBroker(pb.Broker):
             if answer is not None:
                 answer.errback(LostAnswer(f"the connection was lost: {reason.getErrorMessage()}"))
 
+    @property
+    def half_said(self) -> bool:
+        """Whether the other side has begun to say something and not ended."""
+        return self._decoder.unfinished
+
     def close(self) -> None:
         """Take nothing more in, write out what is queued, then close. For a reader who never reads: ``abort``."""
         if self.disconnected:

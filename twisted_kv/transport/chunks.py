@@ -48,7 +48,13 @@ class Reserve:
     """Memory that all transfers of a server share."""
 
     def __init__(self, bytes_max: int = RESERVE_BYTES) -> None:
+        self._bytes_max = bytes_max
         self.free = bytes_max
+
+    @property
+    def taken(self) -> int:
+        """Bytes that were taken and not given back."""
+        return self._bytes_max - self.free
 
     def take(self, size: int) -> None:
         """Raises Overloaded when there is not that much left."""

@@ -33,7 +33,7 @@ class Hospitality(NamedTuple):
         connections_max: at most this many at once.
         greeting_seconds: time to negotiate.
         idle_seconds: silence, with no call being carried out, after which a connection is closed.
-        stuck_seconds: the same with answers unread.
+        stuck_seconds: the same with answers unread, or in the middle of a request.
         farewell_seconds: when stopping, time to read what was answered before.
         limits: of one connection.
     """
@@ -56,6 +56,7 @@ class DoorFactory(pb.PBServerFactory):
 
     def __init__(self, root: DoorRoot, clock: IReactorTime, hospitality: Hospitality) -> None:
         pb.PBServerFactory.__init__(self, root, security=PlainOnly())
+        self.reserve = root.reserve
         self._clock = clock
         self._hospitality = hospitality
         self._complaints = Complaints(clock)
@@ -144,6 +145,9 @@ class DoorFactory(pb.PBServerFactory):
             elif broker.queued_bytes:
                 if now - max(broker.heard_at, broker.drained_at) > self._hospitality.stuck_seconds:
                     broker.cut("it does not read its answers")
+            elif broker.half_said:
+                if now - broker.heard_at > self._hospitality.stuck_seconds:
+                    broker.cut("it does not end what it has begun to say")
             elif not broker.calls and now - broker.heard_at > self._hospitality.idle_seconds:
                 broker.close()
 
@@ -162,6 +166,11 @@ class Listening:
     def connections(self) -> int:
         """How many connections there are."""
         return self._factory.connections
+
+    @property
+    def transfer_bytes(self) -> int:
+        """Bytes of large requests and answers that are on their way in parts, or being carried out."""
+        return self._factory.reserve.taken
 
     def getHost(self) -> Any:
         """Where: an IPv4Address, IPv6Address or UNIXAddress, with the port that was given if 0 was asked for."""

@@ -51,10 +51,10 @@ class DoorRoot(pb.Root):
         self._doors = doors
         self._plain = plain
         self._clock = clock
-        self._reserve = reserve or Reserve()
+        self.reserve = reserve or Reserve()
 
     def rootObject(self, broker: Any) -> ConnectionRoot:
-        uploads, answers = Uploads(self._reserve, self._clock), Answers(self._reserve, self._clock)
+        uploads, answers = Uploads(self.reserve, self._clock), Answers(self.reserve, self._clock)
         return ConnectionRoot(self._doors, self._plain, uploads, answers)
 
 
