@@ -29,11 +29,13 @@ FLOORS = {
     "admin": ROOF,
     "web": ROOF,
     "simulation": ROOF,
+    "testing": ROOF,
     "": ROOF,
 }
 SIDEWAYS = {
     # The command line offers the simulator, and is a user of the public names.
     ("admin", "simulation"),
+    ("testing", "simulation"),
     ("admin", ""),
 }
 VALUES_OF_DOORS = {"twisted_kv.transport.wire"}
@@ -46,6 +48,7 @@ ENTRANCES = (
     "twisted_kv.service.controller",
     "twisted_kv.service.group",
     "twisted_kv.service.node",
+    "twisted_kv.testing",
 )
 
 

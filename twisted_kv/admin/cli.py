@@ -350,6 +350,51 @@ def simulate_command(**options: Any) -> int:
     return simulating.simulate(simulating.Asked(**options))
 
 
+@cli.command("explore")
+@click.option("--core", default="raft", show_default=True, help="Which consensus core.")
+@click.option("--plan", metavar="NAME", help="One plan alone; without it, all of them.")
+@click.option("--budget", metavar="KIND=N,…", help="What may happen how often, instead of a plan.")
+@click.option("--depth", type=click.IntRange(0), help="Breadth first, to this many steps.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="For each plan, then stop.")
+@click.option("--walks", type=click.IntRange(0), default=0, show_default=True, help="Random walks afterwards.")
+@click.option("--walk-depth", type=click.IntRange(1), default=100, show_default=True, help="Steps of each walk.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Chance of the walks.")
+def explore_command(
+    core: str,
+    plan: str | None,
+    budget: str | None,
+    depth: int | None,
+    minutes: float | None,
+    walks: int,
+    walk_depth: int,
+    seed: int,
+) -> int:
+    """Visit every state of three consensus cores on a network that may do anything.
+
+    A violation prints the path to it; the exit status is then 1.
+
+    \b
+    twisted-kv explore --minutes 2
+    twisted-kv explore --budget elections=2,crashes=1 --minutes 5
+    """
+    from twisted_kv.simulation import explored_run
+    from twisted_kv.simulation.explored_cores import CORES
+
+    if core not in CORES:
+        raise click.BadParameter(f"{core!r} is none of {', '.join(CORES)}", param_hint="--core")
+    if plan is not None and plan not in explored_run.PLANS:
+        raise click.BadParameter(f"{plan!r} is none of {', '.join(explored_run.PLANS)}", param_hint="--plan")
+    plans = explored_run.PLANS if plan is None else {plan: explored_run.PLANS[plan]}
+    if budget is not None:
+        try:
+            plans = {"budget": explored_run.budgets_from(budget)}
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--budget") from None
+    seconds = None if minutes is None else minutes * 60
+    clock = time.perf_counter
+    return explored_run.main(core, plans, depth, seconds, walks, walk_depth, seed, render.write_line, clock)
+
+
 @cli.command("bench")
 @click.option("--clients", type=click.IntRange(1), default=64, show_default=True, help="Operations in flight.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True)
