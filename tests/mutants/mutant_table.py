@@ -24,8 +24,22 @@ def write(page: Path, mutants: Sequence[Mutant], verdicts: Mapping[str, Mapping[
     text = page.read_text()
     rows = _rows(text)
     rows |= {mutant.name: _row(mutant, verdicts[mutant.name]) for mutant in mutants if mutant.name in verdicts}
-    text = _replaced(text, "mutants", "\n".join([_HEAD, *(rows[name] for name in sorted(rows))]))
+    text = _replaced(
+        text, "mutants", "\n".join([summary(rows, mutants), "", _HEAD, *(rows[name] for name in sorted(rows))])
+    )
     page.write_text(_replaced(text, "hazards", hazards(mutants)))
+
+
+def summary(rows: Mapping[str, str], mutants: Sequence[Mutant]) -> str:
+    """How far the hunt is, in one sentence."""
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows.values()]
+    lived = sum(row[5].isdigit() for row in cells)
+    directed = sum(row[7].startswith("`") for row in cells)
+    return (
+        f"Of {len(mutants)} mutants {lived} were caught by simulation and {directed} by their directed test; "
+        f"{len(cells) - lived - directed} lived through all that was hunted so far, {len(mutants) - len(cells)} were "
+        "not hunted yet."
+    )
 
 
 def hazards(mutants: Sequence[Mutant]) -> str:

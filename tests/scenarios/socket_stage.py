@@ -37,7 +37,8 @@ from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
 from twisted_kv.service.assembly import CORES, fresh_random
 from twisted_kv.service.server import ListeningServer, Tenants
-from twisted_kv.simulation.cluster import CONTROLLERS, Directory
+from twisted_kv.simulation.boot import Directory
+from twisted_kv.simulation.cluster import CONTROLLERS
 from twisted_kv.simulation.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
 from twisted_kv.storage.directory import open_directory
 from twisted_kv.storage.disk import InlineDisk
@@ -109,7 +110,7 @@ class SocketStage(Stage):
         finally:
             for cluster in self._clusters:
                 await cluster.end()
-        wrong = [line for cluster in self._clusters for line in cluster.watch.wrong]
+        wrong = [str(violation) for cluster in self._clusters for violation in cluster.watch.wrong]
         assert not wrong, "\n".join(wrong)
 
 

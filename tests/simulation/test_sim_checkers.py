@@ -12,9 +12,13 @@ import pytest
 from twisted.internet.defer import fail
 
 from twisted_kv.client.clerk import Clerk
+from twisted_kv.client.controller_clerk import ControllerClerk
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import Entry, HardState, Restored, TransferLeadership
 from twisted_kv.errors import Unavailable
+from twisted_kv.machines import controller
+from twisted_kv.machines.commands import CONTROLLER_COMMANDS, Administer, Claim, Enroll, Found, Join
+from twisted_kv.machines.controller import ControllerMachine
 from twisted_kv.machines.copies import Copies
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.machines.migration import Leaving
@@ -26,10 +30,12 @@ from twisted_kv.replica.replica import Replica
 from twisted_kv.simulation import checkers, life, recovery
 from twisted_kv.simulation.checkers import CHECKERS, Violation
 from twisted_kv.simulation.history import History
-from twisted_kv.simulation.invariants import Watch, WatchedCore, exactly_once
+from twisted_kv.simulation.invariants import Watch, WatchedCore, WatchedMachine, exactly_once
+from twisted_kv.simulation.knobs import Knobs
 from twisted_kv.simulation.life import run_seed
 from twisted_kv.simulation.nemesis import PLANS, Nemesis
 from twisted_kv.storage.log_store import LogStore
+from twisted_kv.transport.chunks import Uploads
 
 SMALL = life.Shape(
     groups={100: 3, 101: 3},
@@ -186,6 +192,64 @@ def serve_what_is_leaving(monkeypatch):
     return lived(monkeypatch, "churn")
 
 
+def spread_anew(monkeypatch):
+    """Scenario 38: most shards move when one group comes or goes."""
+
+    def spread(shards, gids):
+        order = sorted(gids) or [0]
+        return tuple(order[shard % len(order)] for shard in range(len(shards)))
+
+    monkeypatch.setattr(controller, "rebalance", spread)
+    return lived(monkeypatch, "churn", groups={100: 3, 101: 3, 102: 3})
+
+
+def let_the_last_claim_win(monkeypatch):
+    """Hazard 37."""
+    monkeypatch.setattr(ControllerMachine, "_claim_member", lambda self, member, identity: identity)
+    watch = Watch()
+    machine = WatchedMachine(ControllerMachine(), watch, 0, "ctl-1")
+    joins = Administer(1, 1, 1, Join(((7, ("sim:x",)),)))
+    commands = (Found("c", 4, 100), Enroll(bytes(16)), joins, Claim(7, 1, "first"), Claim(7, 1, "second"))
+    for index, command in enumerate(commands, 1):
+        machine.apply(index, CONTROLLER_COMMANDS.encode(command))
+    return watch.wrong
+
+
+def show_an_old_configuration(monkeypatch):
+    """Hazard 22, scenario 43."""
+    query = ControllerClerk.query
+    monkeypatch.setattr(ControllerClerk, "query", lambda self, num, *, timeout: query(self, 0, timeout=timeout))
+    return lived(monkeypatch, "calm", seconds=1.0)
+
+
+def call_a_change_refused(monkeypatch):
+    """Hazard 40."""
+    join = ControllerClerk.join
+
+    def joined(self, groups, *, timeout):
+        def lie(_):
+            raise Unavailable("nobody knows")
+
+        return join(self, groups, timeout=timeout).addCallback(lie)
+
+    monkeypatch.setattr(ControllerClerk, "join", joined)
+    return lived(monkeypatch, "calm", seconds=1.0)
+
+
+def scan_a_strange_key(monkeypatch):
+    scan = Clerk.scan
+    more = msgspec.structs.replace
+
+    def scanned(self, *arguments, timeout):
+        def shown(chunk):
+            return more(chunk, keys=(*chunk.keys, "~"), values=(*chunk.values, "x"))
+
+        return scan(self, *arguments, timeout=timeout).addCallback(shown)
+
+    monkeypatch.setattr(Clerk, "scan", scanned)
+    return lived(monkeypatch, "calm", seconds=1.0)
+
+
 def break_in_apply(monkeypatch):
     apply = GroupMachine.apply
 
@@ -304,6 +368,11 @@ def forget_how_to_calm(monkeypatch):
     return lived(monkeypatch, "calm", seconds=1.0)
 
 
+def keep_memory_of_transfers(monkeypatch):
+    monkeypatch.setattr(Uploads, "release", lambda self, body: None)
+    return lived(monkeypatch, "calm", wire=True, knobs=Knobs(part_bytes=150))
+
+
 PLANTED = {
     checkers.ONE_LEADER: two_leaders,
     checkers.APPEND_ONLY: leader_that_changes_its_log,
@@ -317,16 +386,22 @@ PLANTED = {
     checkers.STOPPED: break_in_apply,
     checkers.LOGGED: break_in_apply,
     checkers.DOOR: open_a_door_that_breaks,
+    checkers.CONFIGURATIONS: spread_anew,
+    checkers.FIRST_CLAIM: let_the_last_claim_win,
+    checkers.NEWEST: show_an_old_configuration,
+    checkers.CHANGED_ONCE: call_a_change_refused,
     checkers.LINEARIZABLE: forget_sessions,
     checkers.EXACTLY_ONCE: double_what_was_appended,
     checkers.TOLD: garble_what_is_read,
     checkers.DECIDED: give_up_searching,
     checkers.DURABLE: lose_what_was_acknowledged,
+    checkers.SCANNED: scan_a_strange_key,
     checkers.CALLS: lose_calls,
     checkers.READABLE: refuse_to_read,
     checkers.SETTLES: never_drop,
     checkers.ONE_ELECTION: hand_over_all_the_time,
     checkers.QUIET: say_everything_four_times,
+    checkers.LEFT: keep_memory_of_transfers,
     checkers.GENTLE: fail_now_and_then,
     checkers.BROKEN: forget_how_to_calm,
 }

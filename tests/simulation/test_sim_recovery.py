@@ -2,6 +2,7 @@
 
 import pytest
 
+from twisted_kv.consensus.types import TransferLeadership
 from twisted_kv.simulation.checkers import EQUAL, ONE_ELECTION, QUIET, SETTLES
 from twisted_kv.simulation.cluster import Cluster
 from twisted_kv.simulation.history import History
@@ -116,3 +117,15 @@ def test_idle_members_are_quiet(site, monkeypatch, rate, blamed):
     monkeypatch.setattr(site.world, "run_for", talks)
     site.recovery.rest()
     assert [violation.checker for violation in site.wrong] == [QUIET] * blamed
+
+
+@pytest.mark.parametrize(("ends", "blamed"), [(True, False), (False, True)])
+def test_who_was_asked_to_stop_before_the_calm_may_still_end(site, ends, blamed):
+    """Regression elections 509035903: a leader that handed over, and ended, three seconds after the last fault."""
+    leader, clock = site.cluster.leader(100), site.world.clock
+    clock.callLater(1.0, lambda: site.cluster.replica(leader).step(TransferLeadership()))
+    if ends:
+        clock.callLater(3.5, site.cluster.kill, leader)
+        clock.callLater(4.0, site.cluster.restart, leader)
+    site.recovery.rest()
+    assert [violation.checker for violation in site.wrong] == [ONE_ELECTION] * blamed

@@ -1,7 +1,7 @@
 """Closed-loop clients write down exactly what they were told."""
 
 import pytest
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import deferLater
 
 from twisted_kv.errors import OutcomeUnknown, Unavailable
@@ -9,7 +9,7 @@ from twisted_kv.machines.configuration import Configuration, Member
 from twisted_kv.simulation import workload
 from twisted_kv.simulation.history import History
 from twisted_kv.simulation.linearizability import findings, fnv1a
-from twisted_kv.simulation.workload import FULL_MIX, Administrator, Owner, Rambler, SharedKeys
+from twisted_kv.simulation.workload import FULL_MIX, Administrator, Clerks, Owner, Rambler, SharedKeys
 from twisted_kv.simulation.world import World
 
 
@@ -84,6 +84,63 @@ def test_a_correct_store_is_found_correct(errors, executes):
     assert len(history) > 500
     assert history.open == []
     assert {call.verb for calls in history.by_key().values() for call in calls} == set(FULL_MIX)
+
+
+def test_calls_may_be_cancelled_or_closed_with_their_clerk():
+    """Hazard 40: what was sent may still take effect, once; the store is not blamed for it."""
+    world, history = World(1), History()
+    register = Register(world.clock)
+    clerks = Clerks(lambda: register)
+    ramblers = make(Rambler, world, clerks, history, keys=SharedKeys(3), mix=FULL_MIX, at_once=3, cancels=0.1)
+    owners = make(Owner, world, clerks, history, cancels=0.1)
+    live(world, owners + ramblers)
+    assert [client.wrong for client in owners + ramblers] == [[]] * 6
+    assert findings(history) == []
+    assert history.unknown_count > 10
+    assert history.open == []
+
+
+def test_calls_at_once_are_on_different_keys():
+    """Of two on one key nobody could say which was first."""
+    world = World(1)
+    (rambler,) = make(Rambler, world, Register(world.clock), History(), 1, keys=SharedKeys(3), at_once=8)
+    chosen = [rambler.choices() for _ in range(50)]
+    assert all(len({key for _, key, _ in choices}) == len(choices) <= 3 for choices in chosen)
+    assert max(map(len, chosen)) == 3
+
+
+class Mortal:
+    """A Clerk whose calls never come back, unless it is closed and knows what that means."""
+
+    def __init__(self, forgets):
+        self._forgets = forgets
+        self.calls = []
+
+    def get(self, key, default, *, timeout):
+        self.calls.append(Deferred())
+        return self.calls[-1]
+
+    def close(self):
+        for call in self.calls[self._forgets :]:
+            call.errback(Unavailable("closed"))
+
+
+@pytest.mark.parametrize("forgets", [0, 1])
+def test_every_call_of_a_clerk_that_is_closed_must_end(forgets):
+    made = []
+
+    def another():
+        made.append(Mortal(forgets))
+        return made[-1]
+
+    clerks = Clerks(another)
+    first = [clerks.get(key, None, timeout=1.0) for key in ("a", "b")]
+    for call in first:
+        call.addErrback(lambda _: None)
+    clerks.replace()
+    assert bool(clerks.wrong) == bool(forgets)
+    clerks.get("c", None, timeout=1.0)
+    assert [len(clerk.calls) for clerk in made] == [2, 1]
 
 
 def test_an_owner_notices_a_lost_append():
@@ -166,3 +223,18 @@ def test_an_administrator_joins_leaves_and_moves_and_goes_on_after_errors():
     assert admin.changes > 100
     assert {what for what, _ in controller.seen} == {"join", "leave", "move"}
     assert {count for _, count in controller.seen} == {0, 1, 2, 3}
+
+
+def test_an_administrator_who_fidgets_moves_favourites_most_of_the_time():
+    """Hazard 43: the same shard to and fro, sooner than what it leaves behind is gone."""
+    world = World(2)
+    controller = Controller(world.clock)
+    moved, move = [], controller.move
+    controller.move = lambda shard, gid, timeout: (moved.append(shard), move(shard, gid, timeout=timeout))[1]
+    groups = {gid: ["sim:x"] for gid in (1, 2, 3)}
+    random = world.random_for("admin")
+    admin = Administrator(controller, groups, 10, world.clock, random, (0.1, 0.2), favourites=(7,))
+    live(world, [admin], 20.0)
+    assert admin.wrong == []
+    assert moved.count(7) > len(controller.seen) / 3
+    assert admin.changes > 200

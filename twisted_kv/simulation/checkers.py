@@ -23,16 +23,22 @@ ONE_OWNER: Final = "one owner"
 STOPPED: Final = "stopped"
 DOOR: Final = "door"
 LOGGED: Final = "logged"
+CONFIGURATIONS: Final = "configurations"
+FIRST_CLAIM: Final = "first claim"
+NEWEST: Final = "newest"
+CHANGED_ONCE: Final = "changed once"
 LINEARIZABLE: Final = "linearizable"
 DECIDED: Final = "decided"
 EXACTLY_ONCE: Final = "exactly once"
 DURABLE: Final = "durable"
 TOLD: Final = "told"
+SCANNED: Final = "scanned"
 CALLS: Final = "calls come back"
 READABLE: Final = "readable"
 SETTLES: Final = "settles"
 ONE_ELECTION: Final = "one election"
 QUIET: Final = "quiet"
+LEFT: Final = "nothing left"
 GENTLE: Final = "nothing fails"
 BROKEN: Final = "not broken"
 
@@ -49,16 +55,22 @@ CHECKERS: Final[Mapping[str, str]] = {
     STOPPED: "no member stops by itself but for a fault that was injected, and each can stop cleanly",
     DOOR: "no door fails, whatever comes in",
     LOGGED: "nothing is logged as a failure but for a fault that was injected",
+    CONFIGURATIONS: "each change makes one, consecutive, balanced, with the fewest moves, the same everywhere for ever",
+    FIRST_CLAIM: "who first claims a member of a configuration has it for ever",
+    NEWEST: "the newest configuration is no older than any that somebody was told of before it was asked for",
+    CHANGED_ONCE: "a change that was told as done was made once, one that was told as refused never",
     LINEARIZABLE: "one register per key, serving one call at a time, could have told the clients what they were told",
     DECIDED: "the search for such an order came to an end",
     EXACTLY_ONCE: "no appended token stands twice, and those of one client stand in the order of its calls",
     DURABLE: "every acknowledged token stands there in the end",
     TOLD: "who alone writes to a key reads what it wrote",
-    CALLS: "every call comes back",
+    SCANNED: "a scan shows keys in order, each once, and none that nobody ever touched",
+    CALLS: "every call comes back, also of a Clerk that is closed",
     READABLE: "every key that was ever touched can be read when faults have stopped",
     SETTLES: "in time, with a majority alone, every shard arrives where it belongs and all members catch up",
     ONE_ELECTION: "when faults have stopped a group elects once at most, and then keeps its leader",
     QUIET: "who has nothing to do says little",
+    LEFT: "whose transport is closed has no connection and no delayed call, and counts no memory (on the wire)",
     GENTLE: "no call fails if nothing was wrong",
     BROKEN: "the life could be lived to its end",
 }

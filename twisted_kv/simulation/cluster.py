@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater
@@ -19,29 +19,19 @@ from twisted.python.failure import Failure
 
 from twisted_kv.client.clerk import Clerk
 from twisted_kv.client.controller_clerk import ControllerClerk
-from twisted_kv.client.inquiry import Inquiry
-from twisted_kv.consensus.raft.messages import MESSAGES
-from twisted_kv.consensus.raft.node import RaftNode
-from twisted_kv.consensus.types import NodeID, Restored
 from twisted_kv.errors import KVError, StartRefused
-from twisted_kv.interfaces import Door, IConsensus, IDataStore, ILogStore, ISnapshot
 from twisted_kv.machines.commands import QueryConfiguration
 from twisted_kv.machines.configuration import Configuration
-from twisted_kv.machines.controller import ControllerMachine
-from twisted_kv.machines.group import GroupMachine
-from twisted_kv.replica.doors import ControllerDoors, GroupDoors
-from twisted_kv.replica.member import IChores, Kind, Member, Parts
-from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
 from twisted_kv.simulation import damage
-from twisted_kv.simulation.disk import InjectedError, InjectedFull, SimDisk, method_of
-from twisted_kv.simulation.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
+from twisted_kv.simulation.boot import Boot, Booting, Seat
+from twisted_kv.simulation.disk import InjectedError, InjectedFull, SimDisk
+from twisted_kv.simulation.invariants import Watch
 from twisted_kv.simulation.knobs import USUAL, Knobs
-from twisted_kv.simulation.moments import SeenCore, SeenData, SeenLog, SeenMachine
 from twisted_kv.simulation.network import Hub
 from twisted_kv.simulation.sights import Sights
+from twisted_kv.simulation.wired import WiredHub
 from twisted_kv.simulation.world import Host, World
-from twisted_kv.storage.directory import ReplicaDirectory, open_directory
 
 CONTROLLERS: Final = 0
 """The gid under which the controllers are listed here."""
@@ -52,52 +42,8 @@ SUPERVISOR_SECONDS: Final = 0.5
 TERMINATE_SECONDS: Final = 10.0
 """A server stops cleanly within this time (contract §1)."""
 
-
-NEEDS_ROOM: Final = frozenset({"save", "reset", "bind", "checkpoint", "write", "drop", "commit"})
-"""What a full disk refuses. Reading goes on, and so does giving up the ballast, which makes room for a trim."""
-
 OPERATOR_SECONDS: Final = 2.0
 """After this time an operator looks again whether a group that moved house is listed where it is now."""
-
-
-class Seat(NamedTuple):
-    """One place in a group, whoever sits there: what the command line of a server says.
-
-    Attributes:
-        key: under which the group is listed here: its gid, CONTROLLERS, or −gid for a second set of processes.
-    """
-
-    name: str
-    key: int
-    node: NodeID
-    path: str
-
-    @property
-    def gid(self) -> int:
-        return abs(self.key)
-
-    @property
-    def endpoint(self) -> str:
-        """Where its peers find it."""
-        return f"peer:{self.name}"
-
-    def announced(self, house: int) -> str:
-        """Where everybody else finds it, after so many moves of house."""
-        return f"sim:{self.name}" if house == 0 else f"sim:{self.name}~{house}"
-
-    @property
-    def kind(self) -> Kind:
-        return "group" if self.gid else "controller"
-
-
-class Boot(NamedTuple):
-    """One life of one member."""
-
-    host: Host
-    member: Member
-    machine: Any
-    directory: Directory
-    disks: tuple[SimDisk, SimDisk]
 
 
 class Cluster:
@@ -111,6 +57,7 @@ class Cluster:
         knobs: how the programs are set.
         one_process: all members live and die together, as in kv-node.
         rivals: gid → number of processes of a second set under it, dead at first. It is listed under −gid.
+        wire: all that crosses goes through the production transport (simulation/wired).
 
     Attributes:
         watch: what it found wrong with any replica.
@@ -128,18 +75,29 @@ class Cluster:
         knobs: Knobs = USUAL,
         one_process: bool = False,
         rivals: Mapping[int, int] = {},
+        wire: bool = False,
     ) -> None:
         self.world = world
-        self.hub = Hub(world)
+        self.hub = WiredHub(world) if wire else Hub(world)
+        self._wire = wire
         self.watch = Watch()
         self.sights = Sights(world)
-        self._shards = shards
-        self._log_bytes_max = log_bytes_max
-        self._knobs = knobs
         self._one_process = one_process
+        self._closing = False
         self._houses: dict[int, int] = {}
         self._down: set[int] = set()
         self._torn: set[str] = set()
+        self._booting = Booting(
+            world,
+            self.hub,
+            self.watch,
+            self.sights,
+            knobs,
+            shards,
+            log_bytes_max,
+            self._torn,
+            partial(self.endpoints, CONTROLLERS),
+        )
         self._flipped: set[str] = set()
         self._boots: dict[str, Boot] = {}
         self._boot_count = 0
@@ -154,7 +112,7 @@ class Cluster:
         """Seats for a group, and its first boot."""
         kind = f"g{key}" if key > 0 else f"rival{-key}" if key < 0 else "ctl"
         self._seats[key] = seats = [
-            Seat(f"{kind}-{node}", key, node, os.path.join(self._path, f"{kind}-{node}"))
+            Seat(f"{kind}-{node}", key, node, os.path.join(self._path, f"{kind}-{node}"), self._wire)
             for node in range(1, count + 1)
         ]
         self._by_name.update({seat.name: seat for seat in seats})
@@ -351,6 +309,21 @@ class Cluster:
     def _client(self, name: str) -> tuple[Host, Random]:
         return self.world.host(name), self.world.random_for(f"{name}/clerk")
 
+    def close(self, seconds_max: float = 2 * TERMINATE_SECONDS) -> bool:
+        """Everybody stops cleanly and nobody starts again, and clients, who have come to their end, close their
+        networks; whether all of that was done in time.
+
+        What a host then has not given back, ``hub.left`` tells.
+        """
+        self._closing = True
+        servers = [boot.host for boot in self._boots.values()]
+        closing = [ensureDeferred(self._stop(name, boot)) for name, boot in list(self._boots.items())]
+        closing += [self.hub.closed(host) for host in self.hub.hosts if host not in servers]
+        closed: list[None] = []
+        for each in closing:
+            each.addCallbacks(closed.append, lambda failure: self.watch.report(failure.getTraceback()))
+        return self.world.run_until(lambda: len(closed) == len(closing), seconds_max)
+
     # ── waiting ────────────────────────────────────────────────────────────────────────────────────
 
     def wait_for_leader(self, gid: int, seconds_max: float = 10.0) -> str:
@@ -402,7 +375,10 @@ class Cluster:
         seat = self._by_name[name]
         self._boot_count += 1
         self.world.trace.tell(name, "boots")
-        self._boots[name] = boot = self._boot(seat, f"{name}/{self._boot_count}")
+        peers = {other.node: other.endpoint for other in self._seats[seat.key]}
+        self._boots[name] = boot = self._booting.boot(
+            seat, f"{name}/{self._boot_count}", peers, partial(self._stopped_by_itself, name)
+        )
         for endpoint in self._listening(seat):
             self.hub.listen(endpoint, boot.host, boot.member.doors)
         boot.host.clock.callLater(0, self._start, name, boot)
@@ -410,7 +386,7 @@ class Cluster:
     def _kill(self, name: str, torn: bool) -> None:
         boot, seat = self._boots.pop(name), self._by_name[name]
         self.world.trace.tell(name, "is killed", torn=torn)
-        self._unlisten(seat)
+        self.hub.died(boot.host, silent=torn)
         boot.host.clock.stop()
         self.sights.died(seat.key, name)
         if torn:
@@ -433,78 +409,6 @@ class Cluster:
         for endpoint in self._listening(seat):
             if self.hub.listens(endpoint):
                 self.hub.unlisten(endpoint)
-
-    def _boot(self, seat: Seat, life: str) -> Boot:
-        host = self.world.host(seat.name)
-        host.clock.drift(self._knobs.rate(self.world.random_for(f"{seat.name}/clock")))
-        random = self.world.random_for(life)
-        network = self._knobs.network(WatchedNetwork(self.hub.at(host), self.watch, seat.name))
-        opened = open_directory(seat.path, synchronous="OFF", ballast_bytes=0)
-        log = SeenLog(WatchedLog(opened.log, self.watch, seat.name), self.sights, seat.key, seat.node, seat.name)
-        directory = Directory(opened, log, partial(SeenData, sights=self.sights, name=seat.name))
-        disks = (
-            SimDisk(host, self.world.random_for(f"{life}/log")),
-            SimDisk(host, self.world.random_for(f"{life}/data")),
-        )
-        for disk in disks:
-            disk.needs_room = _needs_room
-            disk.refused = self.sights.refused
-            disk.betrayed = partial(self.sights.betrayed, seat.name)
-        machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
-        peers = {other.node: other.endpoint for other in self._seats[seat.key]}
-
-        def failed(failure: Failure) -> None:
-            self._stopped_by_itself(seat.name, host, failure)
-
-        def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
-            if seat.gid:
-                return GroupDoors(seat.node, replica, machine).doors
-            return ControllerDoors(seat.node, replica, peers, network).doors
-
-        def chores(replica: Replica, identity: str) -> IChores:
-            if not seat.gid:
-                return ControllerChores(replica, random, self._shards)
-            ask = Inquiry(host.clock, random, network)
-            controllers = self.endpoints(CONTROLLERS)
-            return GroupChores(
-                seat.gid,
-                identity,
-                replica,
-                controllers,
-                ask,
-                host.clock,
-                machine,
-                lambda refusal: failed(Failure(refusal)),
-            )
-
-        def make_core(node: NodeID, voters: frozenset[NodeID], restored: Restored, applied: int) -> IConsensus:
-            if seat.name in self._torn:
-                self._torn.discard(seat.name)
-                self.world.reach("torn write-ahead log harmless")
-            core = RaftNode(node, voters, restored, random, applied=applied, settings=self._knobs.settings)
-            watched = WatchedCore(core, self.watch, seat.key, seat.name, applied)
-            return SeenCore(watched, core, self.sights, seat.key, seat.name)
-
-        parts = Parts(
-            kind=seat.kind,
-            gid=seat.gid,
-            node=seat.node,
-            peers=peers,
-            directory=directory,
-            log_disk=disks[0],
-            data_disk=disks[1],
-            network=network,
-            clock=host.clock,
-            random=random,
-            make_core=make_core,
-            codec=MESSAGES,
-            consensus="raft",
-            machine=SeenMachine(
-                WatchedMachine(machine, self.watch, seat.key, seat.name), self.sights, seat.key, seat.name
-            ),
-            log_bytes_max=self._log_bytes_max,
-        )
-        return Boot(host, Member(parts, doors, chores, failed), machine, directory, disks)
 
     def _start(self, name: str, boot: Boot) -> None:
         boot.member.start().addErrback(lambda failure: self._stopped_by_itself(name, boot.host, failure))
@@ -533,6 +437,7 @@ class Cluster:
         if self._boots.get(name) is boot:
             self._unlisten(self._by_name[name])
         await boot.member.stop()
+        await self.hub.closed(boot.host)
         self._end(name, boot)
 
     def _end(self, name: str, boot: Boot) -> None:
@@ -541,58 +446,8 @@ class Cluster:
             self.world.clock.callLater(SUPERVISOR_SECONDS, self._start_again, name)
 
     def _start_again(self, name: str) -> None:
-        if name not in self._boots:
+        if name not in self._boots and not self._closing:
             self.restart(name)
-
-
-class Directory:
-    """A ReplicaDirectory that closes what a killed process leaves open.
-
-    Args:
-        log: its log store, or what watches it.
-        seen: makes what watches its data store.
-    """
-
-    def __init__(
-        self,
-        directory: ReplicaDirectory,
-        log: ILogStore,
-        seen: Callable[[IDataStore], IDataStore] = lambda store: store,
-    ) -> None:
-        self._directory = directory
-        self._data = _Data(directory.data)
-        self.log = log
-        self.data = seen(self._data)
-        self.release_ballast = directory.release_ballast
-        self.reserve_ballast = directory.reserve_ballast
-
-    def close(self) -> None:
-        self._data.close()
-        self._directory.close()
-
-
-class _Data:
-    """An IDataStore that remembers the snapshots it gave out."""
-
-    def __init__(self, store: IDataStore) -> None:
-        self._store = store
-        self._snapshots: list[ISnapshot] = []
-        self.position = store.position
-        self.rows = store.rows
-        self.checkpoint = store.checkpoint
-
-    def snapshot(self) -> ISnapshot:
-        snapshot = self._store.snapshot()
-        self._snapshots.append(snapshot)
-        return snapshot
-
-    def close(self) -> None:
-        for snapshot in self._snapshots:
-            snapshot.close()
-
-
-def _needs_room(work: Callable[[], Any]) -> bool:
-    return method_of(work) in NEEDS_ROOM
 
 
 class _Addresses(Mapping[int, Sequence[str]]):

@@ -34,6 +34,7 @@ from twisted_kv.simulation.checkers import (
     STOPPED,
     Violation,
 )
+from twisted_kv.simulation.configurations import Chronicle
 from twisted_kv.simulation.history import Call, History
 from twisted_kv.transport.wire import PEER_STEP, STEP
 
@@ -62,6 +63,7 @@ class Watch:
         now: virtual seconds.
         elections: when a leader was seen for the first time, and of which group.
         boots: when each member last began on what its disk gave back.
+        chronicle: judges the configurations that the controllers make.
         wiped: who lost its directory, and came back or may come back as a copy, which counts for nothing.
     """
 
@@ -73,6 +75,7 @@ class Watch:
         self.elections: list[tuple[float, int]] = []
         self.boots: dict[str, float] = {}
         self.wiped: set[str] = set()
+        self.chronicle = Chronicle(self.found)
         self._figures: dict[int, Invariants] = {}
         self._leaders: dict[tuple[int, int], str] = {}
         self._committed: dict[tuple[int, int], tuple[int, int]] = {}
@@ -268,6 +271,8 @@ class WatchedMachine:
         reply = self._machine.apply(index, command)
         self._place = (index, self._place[1] + 1 if self._place[0] == index else 0)
         self._watch.applied(self._gid, self._place, self._machine, self._name)
+        if self._gid == 0:
+            self._watch.chronicle.applied(self._place, command, reply, self._machine, self._name)
         return reply
 
     def __getattr__(self, name: str) -> Any:

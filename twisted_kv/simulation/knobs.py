@@ -8,7 +8,7 @@ asks for), else by putting other defaults in force for one life (the sizes of se
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from random import Random
 from typing import Final
@@ -18,12 +18,20 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from twisted_kv.consensus.raft.state import RaftSettings
-from twisted_kv.constants import ELECTION_TICKS, ROWS_CHUNK_BYTES, SESSION_RESULTS_MAX, SESSIONS_PER_SHARD_MAX
+from twisted_kv.constants import (
+    ELECTION_TICKS,
+    ROWS_CHUNK_BYTES,
+    SESSION_RESULTS_MAX,
+    SESSIONS_PER_SHARD_MAX,
+    WIRE_BODY_BYTES_MAX,
+    WIRE_PART_BYTES,
+)
 from twisted_kv.interfaces import INetwork
 from twisted_kv.machines import shard
 from twisted_kv.machines.commands import PULLS
 from twisted_kv.machines.sessions import Sessions
 from twisted_kv.simulation.world import between, one_of
+from twisted_kv.transport import chunks, links, roots
 from twisted_kv.transport.wire import PEER_ROWS, ROWS_REQUEST, SHARD_PULL
 
 
@@ -35,6 +43,7 @@ class Knobs(msgspec.Struct, frozen=True):
         chunk_bytes: that a taker of rows asks for at once.
         sessions_max: per shard; results_max: answers that a session may have waiting.
         drift: clocks of members run slower or faster by up to this part.
+        part_bytes: a body beyond it crosses in parts, where the production transport runs.
     """
 
     settings: RaftSettings = RaftSettings()
@@ -42,6 +51,7 @@ class Knobs(msgspec.Struct, frozen=True):
     sessions_max: int = SESSIONS_PER_SHARD_MAX
     results_max: int = SESSION_RESULTS_MAX
     drift: float = 0.0
+    part_bytes: int = WIRE_PART_BYTES
 
     def rate(self, random: Random) -> float:
         """How fast the clock of one member runs."""
@@ -53,9 +63,13 @@ class Knobs(msgspec.Struct, frozen=True):
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """Shards that come to be meanwhile have session tables of these sizes."""
+        """Shards that come to be meanwhile have session tables of these sizes, and bodies are parted accordingly."""
         tables = partial(Sessions, sessions_max=self.sessions_max, results_max=self.results_max)
-        with patch.object(shard, "Sessions", tables):
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(shard, "Sessions", tables))
+            for room in (links, roots, chunks):
+                stack.enter_context(patch.object(room, "WIRE_PART_BYTES", self.part_bytes))
+            stack.enter_context(patch.object(chunks, "PARTS_MAX", 2 * WIRE_BODY_BYTES_MAX // self.part_bytes))
             yield
 
 

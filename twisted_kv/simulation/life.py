@@ -18,14 +18,30 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from random import Random
 from typing import Any, Final, Literal
 
 import msgspec
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
+from twisted_kv.client.clerk import Clerk
 from twisted_kv.errors import KVError
-from twisted_kv.simulation.checkers import BROKEN, DECIDED, DOOR, GENTLE, LINEARIZABLE, LOGGED, TOLD, Violation
+from twisted_kv.machines.configuration import shard_of
+from twisted_kv.simulation.administration import Administration
+from twisted_kv.simulation.bulk import Hauler
+from twisted_kv.simulation.checkers import (
+    BROKEN,
+    CALLS,
+    DECIDED,
+    DOOR,
+    GENTLE,
+    LEFT,
+    LINEARIZABLE,
+    LOGGED,
+    TOLD,
+    Violation,
+)
 from twisted_kv.simulation.clock import Runaway
 from twisted_kv.simulation.cluster import Cluster
 from twisted_kv.simulation.disk import InjectedError, InjectedFull
@@ -41,18 +57,23 @@ from twisted_kv.simulation.workload import (
     FULL_MIX,
     LAB_MIX,
     Administrator,
+    Clerks,
     Client,
+    IClerk,
     Owner,
     Rambler,
     SharedKeys,
     with_reads,
 )
-from twisted_kv.simulation.world import Event, World, one_of
+from twisted_kv.simulation.world import Event, World, between, one_of
 
 SHARDS: Final = 10
 WARM_SECONDS: Final = 0.5
 """Virtual: clients call for so long before anything goes wrong."""
 LONG_SECONDS: Final = 10.0
+CLOSING_SECONDS: Final = (0.3, 2.0)
+CLIENTS: Final = "clients"
+"""The host of a Clerk that all share."""
 WRITES_BEFORE_MIN: Final = 5
 WRITES_DURING_MIN: Final = 10
 """With fewer writes done before the faults, or while they lasted, a life means nothing (hazards §1, habit e)."""
@@ -67,11 +88,19 @@ class Shape(msgspec.Struct, frozen=True):
     Attributes:
         groups: gid → number of members.
         log_bytes_max: small figures mean checkpoints, cuts and snapshots all the time.
-        timeouts: seconds that the calls of a client may take, client by client; short ones make unknown outcomes.
+        timeouts: seconds that the calls of a client or an administrator may take, one after the other; short ones make
+            unknown outcomes.
         seconds: virtual, of the part in which things go wrong.
         administrators: how many change configurations at once, if any do.
         reads: share of the calls that are reads; None: as the mix says.
         ending: how the faults stop.
+        shared_clerk: all clients call through one Clerk.
+        at_once: calls that a Rambler makes at once.
+        cancels: share of the calls that are cancelled.
+        closing_seconds: (least, most) time after which a Clerk is closed and replaced; None: never.
+        fidgets: administrators move the shards in use to and fro.
+        wire: all that crosses goes through the production transport.
+        haulers: how many clients have large values.
         one_process, rivals, knobs: as Cluster takes them.
         apart_from_clients: whether those that stay cut off cannot be reached by clients either.
     """
@@ -92,6 +121,13 @@ class Shape(msgspec.Struct, frozen=True):
     knobs: Knobs = USUAL
     ending: Ending = "all heals"
     apart_from_clients: bool = True
+    shared_clerk: bool = False
+    at_once: int = 1
+    cancels: float = 0.0
+    closing_seconds: tuple[float, float] | None = None
+    fidgets: bool = False
+    wire: bool = False
+    haulers: int = 0
 
 
 def run_seed(seed: int, plan: Plan, sink: Callable[[Event], None] | None = None) -> Report:
@@ -132,7 +168,7 @@ def draw_shape(random: Random, plan: Plan) -> Shape:
     hints = plan.shape
     groups = {100 + number: one_of(random, hints.members) for number in range(one_of(random, hints.groups))}
     first = next(iter(groups))
-    return Shape(
+    shape = Shape(
         groups=groups,
         log_bytes_max=one_of(random, hints.log_bytes_max),
         owners=one_of(random, (1, 3)),
@@ -150,7 +186,22 @@ def draw_shape(random: Random, plan: Plan) -> Shape:
         # A process that all share has no majority that could heal without the rest.
         ending=one_of(random, ENDINGS[:2] if hints.one_process else ENDINGS),
         apart_from_clients=random.random() < 0.5,
+        shared_clerk=random.random() < 0.4,
+        at_once=one_of(random, (1, 1, 4)),
+        cancels=0.0 if plan.is_gentle else one_of(random, (0.0, 0.03)),
+        closing_seconds=None if plan.is_gentle else one_of(random, (None, None, CLOSING_SECONDS)),
+        fidgets=random.random() < 0.5,
+        wire=one_of(random, hints.wire),
     )
+    return _with_parts(random, shape) if shape.wire else shape
+
+
+def _with_parts(random: Random, shape: Shape) -> Shape:
+    """Bodies cross in parts: because they are large, or because parts are tiny."""
+    if random.random() < 0.4:
+        return msgspec.structs.replace(shape, haulers=1)
+    part_bytes = one_of(random, (150, 400, 2_000))
+    return msgspec.structs.replace(shape, knobs=msgspec.structs.replace(shape.knobs, part_bytes=part_bytes))
 
 
 def _drawn_knobs(random: Random, drift: Sequence[float]) -> Knobs:
@@ -186,12 +237,18 @@ class Life:
             shape.knobs,
             shape.one_process,
             shape.rivals,
+            shape.wire,
         )
         self._nemesis = Nemesis(world, self._cluster, plan)
         self._cluster.watch.elected = self._nemesis.elected
         self._cluster.watch.now = world.clock.seconds
         self._cluster.watch.noticed = self._noticed
+        self._keys = SharedKeys(shape.keys)
+        self._clerks: list[Clerks] = []
+        self._hosts: list[str] = []
         self._clients = list(self._make_clients())
+        self._closing_random = world.random_for("closing")
+        self._calm = False
         self._administrators = list(self._make_administrators())
         self._recovery = Recovery(world, self._cluster, shape.groups, self._history, self.wrong, shape.knobs.drift)
         self._writes_before = 0
@@ -211,6 +268,11 @@ class Life:
             self._recovery.let_all_come_back(self._actors)
         self._stop_the_faults()
         self._recovery.rest()
+        if self._shape.wire:
+            self.world.trace.tell(RUN, "everybody stops")
+            if not self._cluster.close():
+                self.wrong.append(Violation(LEFT, "not everybody has stopped in time"))
+            self.wrong += [Violation(LEFT, line) for line in self._cluster.hub.left]
 
     def end(self) -> None:
         """Close every file."""
@@ -226,6 +288,8 @@ class Life:
                 yield Violation(DOOR, failure.getTraceback())
         for actor in self._actors:
             yield from (Violation(TOLD, line) for line in actor.wrong)
+        for clerks in self._clerks:
+            yield from (Violation(CALLS, line) for line in clerks.wrong)
         for finding in findings(self._history):
             checker = DECIDED if finding.verdict is Verdict.UNDECIDED else LINEARIZABLE
             yield Violation(checker, f"{finding.key}: {finding.reason}")
@@ -280,6 +344,8 @@ class Life:
         self._writes_before = self._history.writes_count
         self.world.trace.tell(RUN, "faults begin")
         self._nemesis.start()
+        for clerks in self._clerks:
+            self._close_later(clerks)
         if self._plan.churn_seconds is not None:
             for administrator in self._administrators:
                 administrator.start()
@@ -287,6 +353,7 @@ class Life:
         self._writes_during = self._history.writes_count - self._writes_before
 
     def _stop_the_faults(self) -> None:
+        self._calm = True
         if self._shape.ending == "the power fails":
             self.world.trace.tell(RUN, "the power fails")
             for name in list(self._cluster.alive):
@@ -294,7 +361,7 @@ class Life:
         self.world.trace.tell(RUN, "faults end", by=self._shape.ending)
         self._nemesis.calm()
         if self._shape.ending == "a majority heals":
-            clients = [client.name for client in self._clients] if self._shape.apart_from_clients else []
+            clients = self._hosts if self._shape.apart_from_clients else []
             healed = self._recovery.cut_off_the_rest(clients)
             self._recovery.come_right(self._actors, healed)
             self.world.trace.tell(RUN, "the rest heals")
@@ -309,25 +376,67 @@ class Life:
 
     def _make_clients(self) -> Iterator[Client]:
         shape, world = self._shape, self.world
-        keys = SharedKeys(shape.keys)
         mix = with_reads(FULL_MIX if shape.full_mix else LAB_MIX, shape.reads)
-        kinds = [Owner] * shape.owners + [partial(Rambler, keys=keys, mix=mix)] * shape.ramblers
+        kinds: list[Callable[..., Client]] = [Owner] * shape.owners + [
+            partial(Rambler, keys=self._keys, mix=mix, at_once=shape.at_once)
+        ] * shape.ramblers
+        kinds += [Hauler] * shape.haulers
+        shared = self._make_clerk(CLIENTS) if shape.shared_clerk else None
         for number, kind in enumerate(kinds):
             name = f"client-{number}"
-            clerk = self._cluster.clerk(name)
-            timeout = LONG_SECONDS if self._plan.is_gentle else shape.timeouts[number % len(shape.timeouts)]
-            yield kind(name, clerk, self._history, world.clock, world.random_for(name), timeout=timeout)
+            clerk = shared or self._make_clerk(name)
+            yield kind(
+                name,
+                clerk,
+                self._history,
+                world.clock,
+                world.random_for(name),
+                timeout=self._timeout(number),
+                cancels=shape.cancels,
+            )
+
+    def _timeout(self, number: int) -> float:
+        """How long the calls of a client or an administrator may take."""
+        timeouts = self._shape.timeouts
+        return LONG_SECONDS if self._plan.is_gentle else timeouts[number % len(timeouts)]
+
+    def _make_clerk(self, name: str) -> IClerk:
+        """A Clerk on a host of its own, or one after the other, each on another."""
+        names = (f"{name}~{number}" if number else name for number in count())
+
+        def make() -> Clerk:
+            self._hosts.append(next(names))
+            return self._cluster.clerk(self._hosts[-1])
+
+        if self._shape.closing_seconds is None:
+            return make()
+        self._clerks.append(Clerks(make))
+        return self._clerks[-1]
+
+    def _close_later(self, clerks: Clerks) -> None:
+        """While things go wrong, Clerks come and go."""
+        assert self._shape.closing_seconds is not None
+        seconds = between(self._closing_random, *self._shape.closing_seconds)
+        self.world.clock.callLater(seconds, self._close, clerks)
+
+    def _close(self, clerks: Clerks) -> None:
+        if not self._calm:
+            clerks.replace()
+            self._close_later(clerks)
 
     def _make_administrators(self) -> Iterator[Administrator]:
+        favourites = sorted({shard_of(key, SHARDS) for key in self._keys.names}) if self._shape.fidgets else []
         for number in range(self._shape.administrators):
             name = f"churn-{number}"
             yield Administrator(
-                self._cluster.controller_clerk(name),
+                Administration(self._cluster, name),
                 self._cluster.addresses,
                 SHARDS,
                 self.world.clock,
                 self.world.random_for(name),
                 self._plan.churn_seconds or (0.0, 0.0),
+                timeout=self._timeout(number),
+                favourites=favourites,
             )
 
     def _noticed(self, violation: Violation) -> None:

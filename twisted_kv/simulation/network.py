@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from twisted_kv.interfaces import Door, LostAnswer, NotSent
+from twisted_kv.interfaces import Door, INetwork, LostAnswer, NotSent
 from twisted_kv.simulation.world import Host, World, between, chance
 
 RELEASE_SECONDS: Final = 0.1
@@ -81,6 +81,7 @@ class Hub:
         conditions: of every link that is not shaped apart.
         tally: what crossed.
         broken: how doors failed; a door has no expected failures.
+        left: what hosts that have closed everything did not give back, in words.
         withheld: (host that sends, body) → whether this one-way message goes into limbo, besides those by chance.
     """
 
@@ -89,6 +90,7 @@ class Hub:
         self.conditions = conditions
         self.tally = Tally()
         self.broken: list[Failure] = []
+        self.left: list[str] = []
         self.random = world.random_for("network")
         self._listeners: dict[str, Listener] = {}
         self._homes: dict[str, str] = {}
@@ -97,7 +99,7 @@ class Hub:
         self._limbo: list[Letter] = []
         self.withheld: Callable[[str, bytes], bool] = _never
 
-    def at(self, host: Host) -> SimNetwork:
+    def at(self, host: Host) -> INetwork:
         """The network as this host sees it."""
         return SimNetwork(self, host)
 
@@ -118,6 +120,24 @@ class Hub:
         for letter in listener.inside:
             delay = between(self.random, 0.0, RELEASE_SECONDS)
             self.world.clock.callLater(delay, letter.fail, LostAnswer(f"{endpoint} went away"))
+
+    def died(self, host: Host, silent: bool = False) -> None:
+        """A process is gone, and with it whatever listened there.
+
+        Args:
+            silent: so is the power; letters do not know the difference.
+        """
+        for endpoint in [name for name, listener in self._listeners.items() if listener.host is host]:
+            self.unlisten(endpoint)
+
+    @property
+    def hosts(self) -> Sequence[Host]:
+        """Every process that has something to close."""
+        return ()
+
+    def closed(self, host: Host) -> Deferred[None]:
+        """A process closes all that it has open; fires when that is done. Letters leave nothing open."""
+        return succeed(None)
 
     def cut(self, source: str, target: str) -> None:
         """Nothing from source reaches target, also what is on its way. The other direction is another link."""
@@ -229,7 +249,7 @@ class Listener:
 
     def __init__(self, endpoint: str, host: Host, doors: Mapping[str, Door]) -> None:
         self._endpoint = endpoint
-        self._host = host
+        self.host = host
         self._doors = doors
         self.closed = False
         self.inside: dict[Letter, None] = {}
@@ -237,7 +257,7 @@ class Listener:
     def accept(self, letter: Letter, hub: Hub) -> None:
         """The connection is there; the door is opened in a turn of the host, which may be held."""
         self.inside[letter] = None
-        self._host.clock.callLater(0, self._serve, letter, hub)
+        self.host.clock.callLater(0, self._serve, letter, hub)
 
     def _serve(self, letter: Letter, hub: Hub) -> None:
         hub.tally.served[self._endpoint] += 1

@@ -41,6 +41,7 @@ class Hints(msgspec.Struct, frozen=True):
         drift: clocks of members run slower or faster by up to this part.
         one_process: controllers and groups live and die together, as in kv-node.
         rivals: a second set of processes under the gid of the first group, which joined before they booted.
+        wire: whether all that crosses goes through the production transport, on simulated TCP.
     """
 
     controllers: tuple[int, ...] = (3,)
@@ -52,6 +53,7 @@ class Hints(msgspec.Struct, frozen=True):
     drift: tuple[float, ...] = (0.0, 0.0, 0.1)
     one_process: bool = False
     rivals: bool = False
+    wire: tuple[bool, ...] = (False,)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -121,7 +123,7 @@ PLANS: Final[Mapping[str, Plan]] = {
             "everything",
             _CRASHES | _AMBUSHES | _PARTITIONS | _PAUSES | _CLOCKS | _DISKS | _POWER | _NETWORK | _WIPES,
             churn_seconds=(0.5, 4.0),
-            shape=Hints(administrators=(1, 1, 2), drift=(0.0, 0.0, 0.1, 0.5)),
+            shape=Hints(administrators=(1, 1, 2), drift=(0.0, 0.0, 0.1, 0.5), wire=(True, *[False] * 7)),
         ),
         Plan(
             "elections",
@@ -204,6 +206,16 @@ PLANS: Final[Mapping[str, Plan]] = {
             {"invade": 1.0, "move_house": 1.0, "crash": 1.0, "crash_leader": 1.0, "halves": 1.0, "wipe": 0.5},
             _OFTEN,
             shape=Hints(groups=(1, 2), members=(3,), rivals=True),
+        ),
+        Plan(
+            "wire",
+            {"unreliable": 2.0, "storm": 3.0, "withhold": 1.0, "slow_link": 1.0, "halves": 1.0, "one_way": 2.0}
+            | {"isolate_leader": 1.0, "crash": 2.0, "crash_leader": 1.0, "power_cut": 1.0, "terminate": 2.0}
+            | {"pause": 1.0, "pause_leader": 1.0, "suspend": 0.5, "crash_group": 0.3},
+            (0.4, 2.0),
+            conditions=UNRELIABLE,
+            churn_seconds=(3.0, 9.0),
+            shape=Hints(groups=(1, 2, 2), members=(3,), wire=(True,)),
         ),
     )
 }

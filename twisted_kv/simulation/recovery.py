@@ -8,7 +8,7 @@ following, one after the other:
 2. an administrator can list every group again;
 3. every group and the controllers have a leader in H; all in H stand at the same index; all groups follow the newest
    configuration and have nothing left to move;
-4. every key that was ever touched can be read;
+4. every key that was ever touched can be read, and every shard be scanned; a scan is a read of all its keys;
 5. all of H that belong to one group hold the same (equal digests).
 
 And each group elects at most once, counted from ``GRACE_SECONDS`` after the last moment at which one of H booted, or
@@ -27,18 +27,25 @@ from typing import Any, Final
 from twisted.internet.defer import ensureDeferred
 
 from twisted_kv.constants import ELECTION_TICKS, TICK_SECONDS
-from twisted_kv.simulation.checkers import CALLS, EQUAL, ONE_ELECTION, QUIET, READABLE, SETTLES, Violation
+from twisted_kv.errors import KVError
+from twisted_kv.machines.configuration import shard_of
+from twisted_kv.simulation.administration import Administration
+from twisted_kv.simulation.checkers import CALLS, EQUAL, ONE_ELECTION, QUIET, READABLE, SCANNED, SETTLES, Violation
 from twisted_kv.simulation.cluster import CONTROLLERS, Cluster
 from twisted_kv.simulation.history import History
-from twisted_kv.simulation.world import World, shuffled
+from twisted_kv.simulation.world import World, one_of, shuffled
 from twisted_kv.transport.wire import PEER_STEP
 
 FORM_SECONDS: Final = 30.0
 """Virtual: fresh groups form, elect and follow the first configuration."""
 RETURN_SECONDS: Final = 60.0
 REST_SECONDS: Final = 3.0
+RESTS_MAX: Final = 5
+"""Longer than a server that was asked to stop may take."""
 GRACE_SECONDS: Final = 2 * ELECTION_TICKS * TICK_SECONDS
 """The longest election timeout of a member whose clock is right; who hears nobody for so long has asked for votes."""
+SCAN_BYTES: Final = (1, 200, 1 << 16)
+"""What a chunk of a scan may hold: one key, some, all."""
 STEPS_PER_MEMBER_MAX: Final = 25
 """Consensus messages per member in an idle second; the labs allow 20 (scenarios §3.1-9)."""
 
@@ -82,7 +89,7 @@ class Recovery:
         self._steps_per_second_max = STEPS_PER_MEMBER_MAX * (1 + drift)
         self._random = world.random_for("recovery")
         self._auditor = cluster.clerk("auditor")
-        self._admin = cluster.controller_clerk("admin")
+        self._admin = Administration(cluster, "admin")
         self._since = 0.0
 
     def everybody(self) -> Mapping[int, Sequence[str]]:
@@ -128,6 +135,7 @@ class Recovery:
         self._join_all()
         self._settle(healed, "after the faults")
         self._read_everything()
+        self._scan_everything()
         self._settle(healed, "after the last reads")
         self._be_equal(healed)
         self._elect_once(healed)
@@ -139,15 +147,27 @@ class Recovery:
         self._until(lambda: all(actor.idle for actor in actors), CALLS, "calls have not come back")
 
     def rest(self) -> None:
-        """A healed cluster keeps its leaders and is quiet."""
-        terms = self._terms()
-        steps = self._cluster.hub.tally.attempts[PEER_STEP]
-        self._world.run_for(REST_SECONDS)
-        if self._terms() != terms:
-            self._blame(ONE_ELECTION, f"leaders changed in the calm: {terms} became {self._terms()}")
+        """A healed cluster keeps its leaders and is quiet.
+
+        Who was asked to stop while there were faults may take its time, and lead until then: when it has ended, the
+        calm begins anew.
+        """
+        for _ in range(RESTS_MAX):
+            begun = self._world.clock.seconds()
+            terms = self._terms()
+            steps = self._cluster.hub.tally.attempts[PEER_STEP]
+            self._world.run_for(REST_SECONDS)
+            changed = self._terms()
+            said = self._cluster.hub.tally.attempts[PEER_STEP] - steps
+            if changed != terms:
+                self._world.run_for(REST_SECONDS)
+            if not self._cluster.dead and max(self._cluster.watch.boots.values()) <= begun:
+                break
+        if changed != terms:
+            self._blame(ONE_ELECTION, f"leaders changed in the calm: {terms} became {changed}")
         # Rivals talk among themselves as well.
         members = sum(map(len, self._cluster.groups.values()))
-        rate = (self._cluster.hub.tally.attempts[PEER_STEP] - steps) / REST_SECONDS / members
+        rate = said / REST_SECONDS / members
         if rate > self._steps_per_second_max:
             self._blame(QUIET, f"{rate:.0f} messages per member and second while idle")
 
@@ -214,10 +234,53 @@ class Recovery:
 
         return self._auditor.get(key, None, timeout=RETURN_SECONDS).addCallbacks(told, failed)
 
+    def _scan_everything(self) -> None:
+        """Every shard, chunk by chunk; what a scan shows of a key, or does not show, is what a read was told."""
+        shards = len(self._cluster.newest_configuration().shards)
+        touched: list[list[str]] = [[] for _ in range(shards)]
+        for key in sorted(self._history.by_key()):
+            touched[shard_of(key, shards)].append(key)
+        scanning = [ensureDeferred(self._scan(shard, keys)) for shard, keys in enumerate(touched)]
+        failures: list[Any] = []
+        for scan in scanning:
+            scan.addErrback(failures.append)
+        self._until(lambda: all(scan.called for scan in scanning), CALLS, "the last scans hang")
+        for failure in failures:
+            self._blame(READABLE, f"a shard cannot be scanned: {failure.getErrorMessage()}")
+
+    async def _scan(self, shard: int, keys: Sequence[str]) -> None:
+        at = self._world.clock.seconds()
+        calls = {key: self._history.begin("auditor", "get", key, None, at) for key in keys}
+        shown: dict[str, Any] = {}
+        after: str | None = None
+        bytes_max = one_of(self._random, SCAN_BYTES)
+        try:
+            while True:
+                chunk = await self._auditor.scan(shard, after, bytes_max, timeout=RETURN_SECONDS)
+                order = [*([] if after is None else [after]), *chunk.keys]
+                if order != sorted(set(order)) or not set(chunk.keys) <= calls.keys():
+                    self._blame(SCANNED, f"shard {shard} after {after!r} shows {chunk.keys}; there were {keys}")
+                shown.update(zip(chunk.keys, chunk.values, strict=True))
+                if chunk.last:
+                    break
+                if not chunk.keys:
+                    self._blame(SCANNED, f"shard {shard} after {after!r} shows nothing, and there is more")
+                    break
+                after = chunk.keys[-1]
+        except KVError:
+            for call in calls.values():
+                self._history.failed(call)
+            raise
+        for key, call in calls.items():
+            self._history.succeeded(call, shown.get(key))
+
     def _be_equal(self, healed: Mapping[int, Sequence[str]]) -> None:
         """Replicas that have applied the same index hold the same (hazard 20)."""
         for gid, names in healed.items():
             digests = {name: self._cluster.machine(name).digest() for name in names}
+            if gid == CONTROLLERS:
+                for name in names:
+                    self._cluster.watch.chronicle.compare(self._cluster.machine(name), name)
             if len(set(digests.values())) > 1:
                 self._blame(EQUAL, f"members of group {gid} differ: {digests}")
 
