@@ -161,6 +161,16 @@ def test_nothing_is_unpickled_or_evaluated(module: str) -> None:
     assert not [(call, line) for call, line in calls_of(module) if call in {"eval", "exec", "compile", "__import__"}]
 
 
+def test_rooms_of_the_simulation_know_those_before_them() -> None:
+    """What must hold knows nothing of what goes wrong, and neither of them a whole life."""
+    order = ["doors", "judges", "faults", "lives"]
+    for room, known in [*((room, order[: order.index(room) + 1]) for room in order), ("explorer", ["explorer"])]:
+        inside = f"twisted_kv.simulation.{room}."
+        for module in (module for module in MODULES if module.startswith(inside)):
+            rooms = {name.split(".")[2] for name in ours_of(module) if name.startswith("twisted_kv.simulation.")}
+            assert rooms <= set(known), module
+
+
 def test_every_module_is_reachable() -> None:
     """House: every module is reachable from a roof or a plugin; what nobody can reach is dead."""
     reached: set[str] = set()

@@ -26,10 +26,10 @@ from twisted.python.failure import Failure
 
 from twisted_kv.client import controller_clerk
 from twisted_kv.constants import SHARDS_DEFAULT
-from twisted_kv.simulation.cluster import CONTROLLERS, Cluster
-from twisted_kv.simulation.network import RELIABLE
-from twisted_kv.simulation.recording import Misused, NotLinearizable, RecordedHistory, SimulatedClerk
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.network import RELIABLE
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.lives.cluster import CONTROLLERS, Cluster
+from twisted_kv.simulation.lives.recording import Misused, NotLinearizable, RecordedHistory, SimulatedClerk
 
 __all__ = [
     "Misused",

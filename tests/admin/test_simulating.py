@@ -12,11 +12,11 @@ import pytest
 from twisted_kv.admin import render, simulating
 from twisted_kv.admin.cli import cli
 from twisted_kv.admin.running import Status
-from twisted_kv.simulation import campaign, run
-from twisted_kv.simulation.checkers import EQUAL, Violation
-from twisted_kv.simulation.nemesis import PLANS
-from twisted_kv.simulation.rare import RARE
-from twisted_kv.simulation.reports import Report
+from twisted_kv.simulation.doors.rare import RARE
+from twisted_kv.simulation.faults.nemesis import PLANS
+from twisted_kv.simulation.judges.checkers import EQUAL, Violation
+from twisted_kv.simulation.lives import campaign, run
+from twisted_kv.simulation.lives.reports import Report
 
 BAD = (Violation(EQUAL, "x differs"),)
 

@@ -16,9 +16,17 @@ from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 
 from twisted_kv import Clerk, ControllerClerk
-from twisted_kv.simulation.history import Call, History, Verb
-from twisted_kv.simulation.workload import CALLS_PER_KEY_MAX, FULL_MIX, LAB_MIX, Administrator, Client, Owner, Rambler
-from twisted_kv.simulation.world import one_of
+from twisted_kv.simulation.doors.world import one_of
+from twisted_kv.simulation.judges.history import Call, History, Verb
+from twisted_kv.simulation.lives.workload import (
+    CALLS_PER_KEY_MAX,
+    FULL_MIX,
+    LAB_MIX,
+    Administrator,
+    Client,
+    Owner,
+    Rambler,
+)
 
 OWNERS: Final = 2
 RAMBLERS: Final = 4

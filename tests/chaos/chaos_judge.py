@@ -13,9 +13,9 @@ from typing import Final
 
 from chaos_servers import Fleet, Life, Server
 
-from twisted_kv.simulation.history import History
-from twisted_kv.simulation.invariants import exactly_once
-from twisted_kv.simulation.linearizability import Verdict, findings
+from twisted_kv.simulation.judges.history import History
+from twisted_kv.simulation.judges.invariants import exactly_once
+from twisted_kv.simulation.judges.linearizability import Verdict, findings
 
 EXCERPT_CHARACTERS: Final = 2000
 _STANDING: Final = re.compile(r"Standing: (\w+) in term (\d+), leader (-?\d+)\n")

@@ -17,7 +17,7 @@ from chaos_onlooker import Onlooker
 from chaos_proxy import BLACK_HOLE, CUT, FROZEN, Weather
 from chaos_servers import CLIENTS, Fleet, Server
 
-from twisted_kv.simulation.world import between, one_of, shuffled, weighted
+from twisted_kv.simulation.doors.world import between, one_of, shuffled, weighted
 
 EVERY_SECONDS: Final = (0.5, 3.5)
 LASTING_SECONDS: Final = (0.3, 8.0)

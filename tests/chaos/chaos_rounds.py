@@ -27,7 +27,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 
 from twisted_kv import KVError
-from twisted_kv.simulation.history import History
+from twisted_kv.simulation.judges.history import History
 
 CALM_SECONDS_MAX: Final = 240.0
 """For all to come right after the last fault. Nothing but a cluster that is stuck takes so long, on any machine."""

@@ -10,7 +10,7 @@ import pytest
 from chaos_judge import Record, judged
 from chaos_servers import Life, Server
 
-from twisted_kv.simulation.history import History
+from twisted_kv.simulation.judges.history import History
 
 STAMP = "2026-11-21T15:00:00+0000 "
 LEADS = STAMP + "[x#info] Standing: leader in term {term}, leader {node}\n"

@@ -295,7 +295,7 @@ def recorded(path: Path) -> dict[str, Verdict]:
 
 def _plans_of(tree: Path) -> tuple[str, ...]:
     told = subprocess.run(
-        [sys.executable, "-c", "from twisted_kv.simulation.run import PLANS; print(*PLANS)"],
+        [sys.executable, "-c", "from twisted_kv.simulation.lives.run import PLANS; print(*PLANS)"],
         env=_environment(tree),
         cwd=tree,
         check=True,

@@ -25,7 +25,7 @@ def main(tree: str, lives: list[tuple[str, int]]) -> int:
     Returns:
         exit status.
     """
-    from twisted_kv.simulation import run
+    from twisted_kv.simulation.lives import run
 
     assert run.__file__.startswith(f"{tree}/"), f"{run.__file__} is not in {tree}"
     run.be_silent()

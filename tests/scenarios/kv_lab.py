@@ -18,12 +18,12 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from twisted_kv.client.clerk import Clerk
 from twisted_kv.errors import KVError
-from twisted_kv.simulation.cluster import Cluster
-from twisted_kv.simulation.history import Call, History, Verb
-from twisted_kv.simulation.linearizability import findings
-from twisted_kv.simulation.network import Tally
-from twisted_kv.simulation.workload import LAB_MIX, Client
-from twisted_kv.simulation.world import World, between, one_of, weighted
+from twisted_kv.simulation.doors.network import Tally
+from twisted_kv.simulation.doors.world import World, between, one_of, weighted
+from twisted_kv.simulation.judges.history import Call, History, Verb
+from twisted_kv.simulation.judges.linearizability import findings
+from twisted_kv.simulation.lives.cluster import Cluster
+from twisted_kv.simulation.lives.workload import LAB_MIX, Client
 from twisted_kv.transport.wire import PEER_ROWS
 
 GID = 100

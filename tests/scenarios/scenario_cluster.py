@@ -27,9 +27,9 @@ from twisted.python.failure import Failure
 from twisted_kv.client.clerk import Clerk
 from twisted_kv.client.controller_clerk import ControllerClerk
 from twisted_kv.machines.configuration import Configuration, shard_of
-from twisted_kv.simulation.cluster import CONTROLLERS, Cluster
-from twisted_kv.simulation.network import RELIABLE, UNRELIABLE, SimNetwork
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.network import RELIABLE, UNRELIABLE, SimNetwork
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.lives.cluster import CONTROLLERS, Cluster
 from twisted_kv.storage.schema import DATA, LOG
 from twisted_kv.storage.sqlite_file import open_reader
 

@@ -37,9 +37,9 @@ from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
 from twisted_kv.service.assembly import CORES, fresh_random
 from twisted_kv.service.server import ListeningServer, Tenants
-from twisted_kv.simulation.boot import Directory
-from twisted_kv.simulation.cluster import CONTROLLERS
-from twisted_kv.simulation.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
+from twisted_kv.simulation.judges.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
+from twisted_kv.simulation.lives.boot import Directory
+from twisted_kv.simulation.lives.cluster import CONTROLLERS
 from twisted_kv.storage.directory import open_directory
 from twisted_kv.storage.disk import InlineDisk
 from twisted_kv.transport.network import PBNetwork

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from twisted_kv.simulation.cluster import Cluster
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.lives.cluster import Cluster
 
 
 def result(world: World, deferred: Deferred, seconds: float = 60.0):

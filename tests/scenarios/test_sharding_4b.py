@@ -26,8 +26,8 @@ from scenario_cluster import (
 )
 
 from twisted_kv.machines.configuration import shard_of
-from twisted_kv.simulation.history import Call, History
-from twisted_kv.simulation.linearizability import findings
+from twisted_kv.simulation.judges.history import Call, History
+from twisted_kv.simulation.judges.linearizability import findings
 
 REPLICAS = [(gid, node) for gid in GIDS for node in NODES]
 

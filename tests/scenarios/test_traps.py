@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 
 from twisted_kv.machines.commands import QUERIES, READS, ConfigurationAnswer, QueryConfiguration, Read
 from twisted_kv.machines.configuration import shard_of
-from twisted_kv.simulation.cluster import CONTROLLERS, Cluster
-from twisted_kv.simulation.world import World, between, one_of
+from twisted_kv.simulation.doors.world import World, between, one_of
+from twisted_kv.simulation.lives.cluster import CONTROLLERS, Cluster
 from twisted_kv.transport.wire import ANSWERS, CTL_QUERY, KV_READ, NotLeading, Unsettled
 
 PATIENT = 60.0

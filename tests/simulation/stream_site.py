@@ -3,9 +3,9 @@
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.protocol import Factory, Protocol
 
-from twisted_kv.simulation.network import Conditions, Hub
-from twisted_kv.simulation.streams import Streams
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.network import Conditions, Hub
+from twisted_kv.simulation.doors.streams import Streams
+from twisted_kv.simulation.doors.world import World
 
 LARGE = bytes(range(256)) * 4_000
 

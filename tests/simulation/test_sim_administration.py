@@ -4,10 +4,10 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from twisted_kv.errors import BadRequest, OutcomeUnknown, Unavailable
-from twisted_kv.simulation.administration import Administration
-from twisted_kv.simulation.checkers import CHANGED_ONCE, NEWEST
-from twisted_kv.simulation.cluster import Cluster
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.judges.checkers import CHANGED_ONCE, NEWEST
+from twisted_kv.simulation.lives.administration import Administration
+from twisted_kv.simulation.lives.cluster import Cluster
 from twisted_kv.transport.wire import CTL_CHANGE
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from twisted_kv.simulation.boot import Booting, Directory, Seat
-from twisted_kv.simulation.invariants import Watch
-from twisted_kv.simulation.knobs import USUAL
-from twisted_kv.simulation.network import Hub
-from twisted_kv.simulation.sights import Sights
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.network import Hub
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.knobs import USUAL
+from twisted_kv.simulation.judges.invariants import Watch
+from twisted_kv.simulation.judges.sights import Sights
+from twisted_kv.simulation.lives.boot import Booting, Directory, Seat
 from twisted_kv.storage.directory import open_directory
 
 

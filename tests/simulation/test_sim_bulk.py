@@ -4,9 +4,9 @@ from twisted.internet.defer import fail, succeed
 
 from twisted_kv.constants import VALUE_BYTES_DEFAULT, WIRE_PART_BYTES
 from twisted_kv.errors import OutcomeUnknown
-from twisted_kv.simulation.bulk import Hauler
-from twisted_kv.simulation.history import History
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.judges.history import History
+from twisted_kv.simulation.lives.bulk import Hauler
 
 
 class Memory:

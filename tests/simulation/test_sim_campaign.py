@@ -2,11 +2,11 @@
 
 import pytest
 
-from twisted_kv.simulation import campaign as module
-from twisted_kv.simulation import run
-from twisted_kv.simulation.campaign import STRETCH, Campaign, by_program, program_digest, read, to_live
-from twisted_kv.simulation.checkers import EQUAL, Violation
-from twisted_kv.simulation.reports import Report
+from twisted_kv.simulation.judges.checkers import EQUAL, Violation
+from twisted_kv.simulation.lives import campaign as module
+from twisted_kv.simulation.lives import run
+from twisted_kv.simulation.lives.campaign import STRETCH, Campaign, by_program, program_digest, read, to_live
+from twisted_kv.simulation.lives.reports import Report
 
 
 @pytest.fixture(autouse=True)

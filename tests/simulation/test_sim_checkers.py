@@ -27,13 +27,14 @@ from twisted_kv.replica.doors import GroupDoors
 from twisted_kv.replica.mail import Mail
 from twisted_kv.replica.reconciler import GroupChores, NotYet
 from twisted_kv.replica.replica import Replica
-from twisted_kv.simulation import checkers, life, recovery
-from twisted_kv.simulation.checkers import CHECKERS, Violation
-from twisted_kv.simulation.history import History
-from twisted_kv.simulation.invariants import Watch, WatchedCore, WatchedMachine, exactly_once
-from twisted_kv.simulation.knobs import Knobs
-from twisted_kv.simulation.life import run_seed
-from twisted_kv.simulation.nemesis import PLANS, Nemesis
+from twisted_kv.simulation.faults.knobs import Knobs
+from twisted_kv.simulation.faults.nemesis import PLANS, Nemesis
+from twisted_kv.simulation.judges import checkers
+from twisted_kv.simulation.judges.checkers import CHECKERS, Violation
+from twisted_kv.simulation.judges.history import History
+from twisted_kv.simulation.judges.invariants import Watch, WatchedCore, WatchedMachine, exactly_once
+from twisted_kv.simulation.lives import life, recovery
+from twisted_kv.simulation.lives.life import run_seed
 from twisted_kv.storage.log_store import LogStore
 from twisted_kv.transport.chunks import Uploads
 

@@ -8,8 +8,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Clock, deferLater
 from zope.interface.verify import verifyObject
 
-from twisted_kv.simulation import clock as clock_module
-from twisted_kv.simulation.clock import HostClock, Runaway, VirtualClock
+from twisted_kv.simulation.doors import clock as clock_module
+from twisted_kv.simulation.doors.clock import HostClock, Runaway, VirtualClock
 
 
 def run_all(clock):

@@ -4,9 +4,9 @@ import pytest
 
 from twisted_kv.errors import StartRefused
 from twisted_kv.machines.commands import READS, Done, Read
-from twisted_kv.simulation.cluster import CONTROLLERS, SUPERVISOR_SECONDS, Cluster
-from twisted_kv.simulation.knobs import Knobs
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.knobs import Knobs
+from twisted_kv.simulation.lives.cluster import CONTROLLERS, SUPERVISOR_SECONDS, Cluster
 from twisted_kv.transport.wire import ANSWERS, KV_READ, PEER_STEP, Outcomes
 
 

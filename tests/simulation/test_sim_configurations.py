@@ -23,9 +23,9 @@ from twisted_kv.machines.configuration import Configuration, Member, empty_confi
 from twisted_kv.machines.controller import ControllerMachine
 from twisted_kv.machines.rebalance import rebalance
 from twisted_kv.machines.rows import Row
-from twisted_kv.simulation.checkers import CHANGED_ONCE, CONFIGURATIONS, FIRST_CLAIM, NEWEST
-from twisted_kv.simulation.configurations import Chronicle, fault_of, shares_of
-from twisted_kv.simulation.invariants import Watch, WatchedMachine
+from twisted_kv.simulation.judges.checkers import CHANGED_ONCE, CONFIGURATIONS, FIRST_CLAIM, NEWEST
+from twisted_kv.simulation.judges.configurations import Chronicle, fault_of, shares_of
+from twisted_kv.simulation.judges.invariants import Watch, WatchedMachine
 
 SHARDS = 7
 

@@ -5,9 +5,9 @@ import pytest
 from twisted_kv.consensus.raft.messages import Append, AppendAck, AskPreVote, AskVote, PreVoteAnswer, VoteAnswer
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import DiskFull, Entry, Restored, SaveStalled, SnapshotFailed
-from twisted_kv.simulation.moments import SeenCore
-from twisted_kv.simulation.sights import Sights
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.moments import SeenCore
+from twisted_kv.simulation.judges.sights import Sights
 
 
 class Stage:

@@ -7,8 +7,8 @@ import pytest
 from twisted_kv.consensus.types import Entry, HardState, Ready
 from twisted_kv.errors import StartRefused
 from twisted_kv.machines.rows import Row
-from twisted_kv.simulation import damage
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors import damage
+from twisted_kv.simulation.doors.world import World
 from twisted_kv.storage.directory import open_directory
 
 

@@ -3,8 +3,8 @@
 import sqlite3
 
 from twisted_kv.interfaces import SaveRefused
-from twisted_kv.simulation.disk import NO_TIME, SimDisk
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.disk import NO_TIME, SimDisk
+from twisted_kv.simulation.doors.world import World
 
 
 class Place:

@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from twisted_kv.simulation.explored_cluster import KINDS, Cluster
-from twisted_kv.simulation.explored_cores import RaftCore
-from twisted_kv.simulation.explored_run import PLANS
-from twisted_kv.simulation.explorer import exhaust, explore, walk
+from twisted_kv.simulation.explorer.cluster import KINDS, Cluster
+from twisted_kv.simulation.explorer.cores import RaftCore
+from twisted_kv.simulation.explorer.engine import exhaust, explore, walk
+from twisted_kv.simulation.explorer.run import PLANS
 
 
 def walked(model: Cluster, seed: int, depth: int) -> bytes:

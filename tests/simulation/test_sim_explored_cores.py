@@ -9,11 +9,11 @@ import pytest
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.raft.roles import Leader
 from twisted_kv.consensus.types import Restored
-from twisted_kv.simulation.explored_cluster import Cluster
-from twisted_kv.simulation.explored_cores import CORES, ELECTION_TICKS, RaftCore
-from twisted_kv.simulation.explored_node import Corridor, Disk, Node, Reaction
-from twisted_kv.simulation.explorer import exhaust
-from twisted_kv.simulation.frozen import freeze, thaw
+from twisted_kv.simulation.explorer.cluster import Cluster
+from twisted_kv.simulation.explorer.cores import CORES, ELECTION_TICKS, RaftCore
+from twisted_kv.simulation.explorer.engine import exhaust
+from twisted_kv.simulation.explorer.frozen import freeze, thaw
+from twisted_kv.simulation.explorer.node import Corridor, Disk, Node, Reaction
 
 
 class Visited(Cluster):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from twisted_kv.simulation.explored_names import Numbers, Renamings
-from twisted_kv.simulation.frozen import renamed
+from twisted_kv.simulation.explorer.frozen import renamed
+from twisted_kv.simulation.explorer.names import Numbers, Renamings
 
 
 def renamings() -> Renamings:

@@ -9,8 +9,8 @@ import pytest
 from twisted_kv.consensus.raft.messages import Append, AskPreVote, AskVote, VoteAnswer
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import Entry, HardState, Position, Ready
-from twisted_kv.simulation.explored_cores import RaftCore
-from twisted_kv.simulation.explored_node import Corridor, Disk, Node, Reaction, Refused
+from twisted_kv.simulation.explorer.cores import RaftCore
+from twisted_kv.simulation.explorer.node import Corridor, Disk, Node, Reaction, Refused
 
 VOTERS = frozenset({1, 2, 3})
 ASK = AskVote(2, 1, 1, 0, 0, False)

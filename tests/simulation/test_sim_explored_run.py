@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from twisted_kv.admin.cli import cli
 from twisted_kv.consensus.raft import election
-from twisted_kv.simulation.explored_cluster import Cluster
-from twisted_kv.simulation.explored_cores import CORES
-from twisted_kv.simulation.explored_run import PLANS, budgets_from
+from twisted_kv.simulation.explorer.cluster import Cluster
+from twisted_kv.simulation.explorer.cores import CORES
+from twisted_kv.simulation.explorer.run import PLANS, budgets_from
 
 
 def explored(*arguments: str) -> tuple[int, str]:

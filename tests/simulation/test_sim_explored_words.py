@@ -8,7 +8,7 @@ import pytest
 
 from twisted_kv.consensus.raft.messages import Append
 from twisted_kv.consensus.types import Entry, PeerUnreachable, Position
-from twisted_kv.simulation.explored_words import event_text, message_text
+from twisted_kv.simulation.explorer.words import event_text, message_text
 
 APPEND = Append(1, 2, 3, 1, 1, 0, (Entry(2, 3), Entry(3, 3, (b"1", b"2"))))
 

@@ -15,10 +15,10 @@ from twisted_kv.consensus.raft import dispatch, election, replication
 from twisted_kv.consensus.raft.messages import Append, AppendAck, AskVote, HeartbeatAck
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import NOBODY, Entry, HardState, Ready
-from twisted_kv.simulation.explored_cluster import Cluster
-from twisted_kv.simulation.explored_cores import RaftCore
-from twisted_kv.simulation.explored_node import Disk
-from twisted_kv.simulation.explorer import Path, explore, replayed
+from twisted_kv.simulation.explorer.cluster import Cluster
+from twisted_kv.simulation.explorer.cores import RaftCore
+from twisted_kv.simulation.explorer.engine import Path, explore, replayed
+from twisted_kv.simulation.explorer.node import Disk
 
 
 def found(

@@ -11,7 +11,7 @@ from twisted_kv.consensus.raft.messages import AskVote
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.raft.roles import Candidate
 from twisted_kv.consensus.types import Restored
-from twisted_kv.simulation.frozen import LATEST, freeze, renamed, thaw
+from twisted_kv.simulation.explorer.frozen import LATEST, freeze, renamed, thaw
 
 VOTERS = frozenset({1, 2, 3})
 

@@ -1,6 +1,6 @@
 """The record of what clients were told."""
 
-from twisted_kv.simulation.history import NEVER, History
+from twisted_kv.simulation.judges.history import NEVER, History
 
 
 def test_events_are_numbered_in_the_order_of_real_time():

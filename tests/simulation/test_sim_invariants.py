@@ -7,10 +7,10 @@ import pytest
 from twisted_kv.consensus.raft.invariants import InvariantViolated
 from twisted_kv.consensus.raft.messages import MESSAGES, AppendAck, AskVote, HeartbeatAck, VoteAnswer
 from twisted_kv.consensus.types import Entry, HardState, Position, Ready, Restored, Role, SnapshotInstalled, Standing
-from twisted_kv.simulation import invariants
-from twisted_kv.simulation.checkers import LOG_MATCHING, ONE_OWNER, Violation
-from twisted_kv.simulation.history import History
-from twisted_kv.simulation.invariants import (
+from twisted_kv.simulation.judges import invariants
+from twisted_kv.simulation.judges.checkers import LOG_MATCHING, ONE_OWNER, Violation
+from twisted_kv.simulation.judges.history import History
+from twisted_kv.simulation.judges.invariants import (
     DIGEST_EVERY,
     WRONG_MAX,
     Watch,

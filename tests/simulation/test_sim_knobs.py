@@ -5,8 +5,8 @@ from twisted.internet.defer import succeed
 from twisted_kv.constants import ROWS_CHUNK_BYTES
 from twisted_kv.machines.commands import PULLS, PullRows
 from twisted_kv.machines.shard import Shard
-from twisted_kv.simulation.knobs import USUAL, Knobs, draw_knobs
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.knobs import USUAL, Knobs, draw_knobs
 from twisted_kv.transport.wire import PEER_ROWS, ROWS_REQUEST, SHARD_PULL, RowsRequest
 
 

@@ -12,11 +12,11 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from twisted_kv.replica.checkpoints import Checkpoints
-from twisted_kv.simulation import life as life_module
-from twisted_kv.simulation.knobs import USUAL
-from twisted_kv.simulation.life import ENDINGS, Life, Shape, draw_shape, run_seed
-from twisted_kv.simulation.nemesis import PLANS, Hints, Plan
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.knobs import USUAL
+from twisted_kv.simulation.faults.nemesis import PLANS, Hints, Plan
+from twisted_kv.simulation.lives import life as life_module
+from twisted_kv.simulation.lives.life import ENDINGS, Life, Shape, draw_shape, run_seed
 from twisted_kv.storage.log_store import LogStore
 
 SMALL = Shape(
@@ -56,7 +56,9 @@ def test_one_seed_gives_one_trace():
     """House, four doors: a seed reproduces a run exactly, in another process and with other string hashes too."""
     here = run_seed(2, PLANS["everything"]).digest
     assert run_seed(2, PLANS["everything"]).digest == here
-    program = "from twisted_kv.simulation.run import PLANS, run_seed; print(run_seed(2, PLANS['everything']).digest)"
+    program = (
+        "from twisted_kv.simulation.lives.run import PLANS, run_seed; print(run_seed(2, PLANS['everything']).digest)"
+    )
     told = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONHASHSEED": "7"},

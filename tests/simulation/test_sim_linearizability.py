@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_kv.simulation.history import Call, History
-from twisted_kv.simulation.linearizability import Verdict, check_key, findings, fnv1a, step, without_unseen
+from twisted_kv.simulation.judges.history import Call, History
+from twisted_kv.simulation.judges.linearizability import Verdict, check_key, findings, fnv1a, step, without_unseen
 
 UNKNOWN = object()
 

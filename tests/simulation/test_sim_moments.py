@@ -4,8 +4,8 @@ import pytest
 
 from twisted_kv.machines.commands import GROUP_COMMANDS, Configure, Drop, Dropped, Freeze, Install, Open, Write
 from twisted_kv.machines.configuration import Configuration
-from twisted_kv.simulation.cluster import CONTROLLERS, Cluster
-from twisted_kv.simulation.moments import (
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.moments import (
     ELECTION_MOMENTS,
     LOG_MOMENTS,
     MOMENTS,
@@ -13,7 +13,7 @@ from twisted_kv.simulation.moments import (
     SNAPSHOT_MOMENTS,
     tag_of,
 )
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.lives.cluster import CONTROLLERS, Cluster
 
 
 def test_every_moment_belongs_to_an_ambush_and_no_ambush_waits_for_another():

@@ -15,11 +15,11 @@ from twisted_kv.consensus.raft.messages import (
     TimeoutNow,
     VoteAnswer,
 )
-from twisted_kv.simulation.disk import USUAL_SECONDS, SimDisk
-from twisted_kv.simulation.moments import LOG_MOMENTS, MOMENTS
-from twisted_kv.simulation.nemesis import PLANS, Nemesis, Plan
-from twisted_kv.simulation.network import RELIABLE, Hub
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.disk import USUAL_SECONDS, SimDisk
+from twisted_kv.simulation.doors.network import RELIABLE, Hub
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.moments import LOG_MOMENTS, MOMENTS
+from twisted_kv.simulation.faults.nemesis import PLANS, Nemesis, Plan
 from twisted_kv.transport.wire import STEP, Step
 
 

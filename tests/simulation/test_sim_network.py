@@ -4,8 +4,8 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from twisted_kv.interfaces import LostAnswer, NotSent
-from twisted_kv.simulation.network import LONG_REORDERING, RELIABLE, UNRELIABLE, Conditions, Hub
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.network import LONG_REORDERING, RELIABLE, UNRELIABLE, Conditions, Hub
+from twisted_kv.simulation.doors.world import World
 
 
 class Site:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from twisted_kv.simulation.nemesis import Nemesis
-from twisted_kv.simulation.plans import PLANS
+from twisted_kv.simulation.faults.nemesis import Nemesis
+from twisted_kv.simulation.faults.plans import PLANS
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)

@@ -3,17 +3,17 @@
 import ast
 from pathlib import Path
 
-from twisted_kv.simulation import rare
-from twisted_kv.simulation.life import run_seed
-from twisted_kv.simulation.nemesis import PLANS
-from twisted_kv.simulation.rare import RARE
+from twisted_kv.simulation.doors import rare
+from twisted_kv.simulation.doors.rare import RARE
+from twisted_kv.simulation.faults.nemesis import PLANS
+from twisted_kv.simulation.lives.life import run_seed
 
-ROOM = Path(rare.__file__).parent
+ROOM = Path(rare.__file__).parent.parent
 
 
 def reached_names():
     """What is an argument of a call of ``reach``, as written."""
-    for path in ROOM.glob("*.py"):
+    for path in ROOM.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             called = node.func if isinstance(node, ast.Call) else None
             if getattr(called, "attr", getattr(called, "id", None)) == "reach":

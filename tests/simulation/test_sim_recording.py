@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from twisted_kv.errors import OutcomeUnknown, WrongType
-from twisted_kv.simulation.history import NEVER
-from twisted_kv.simulation.recording import Misused, NotLinearizable, RecordedHistory
+from twisted_kv.simulation.judges.history import NEVER
+from twisted_kv.simulation.lives.recording import Misused, NotLinearizable, RecordedHistory
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import pytest
 
 from twisted_kv.consensus.types import TransferLeadership
-from twisted_kv.simulation.checkers import EQUAL, ONE_ELECTION, QUIET, SETTLES
-from twisted_kv.simulation.cluster import Cluster
-from twisted_kv.simulation.history import History
-from twisted_kv.simulation.recovery import GRACE_SECONDS, Recovery, Stuck
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.judges.checkers import EQUAL, ONE_ELECTION, QUIET, SETTLES
+from twisted_kv.simulation.judges.history import History
+from twisted_kv.simulation.lives.cluster import Cluster
+from twisted_kv.simulation.lives.recovery import GRACE_SECONDS, Recovery, Stuck
 from twisted_kv.transport.wire import PEER_STEP
 
 
@@ -68,7 +68,7 @@ def test_a_member_that_was_wiped_is_no_part_of_a_majority(tmp_path):
 
 
 def test_less_than_a_majority_settles_nothing(site, monkeypatch):
-    monkeypatch.setattr("twisted_kv.simulation.recovery.RETURN_SECONDS", 2.0)
+    monkeypatch.setattr("twisted_kv.simulation.lives.recovery.RETURN_SECONDS", 2.0)
     for name in site.cluster.groups[100][:2]:
         site.cluster.kill(name)
     with pytest.raises(Stuck) as stuck:

@@ -1,8 +1,8 @@
 """What a person is shown of a life."""
 
-from twisted_kv.simulation.checkers import EQUAL, ONE_LEADER, Violation
-from twisted_kv.simulation.reports import JUDGE, RUN, STORY_LINES_MAX, Report, shortened
-from twisted_kv.simulation.world import Event
+from twisted_kv.simulation.doors.world import Event
+from twisted_kv.simulation.judges.checkers import EQUAL, ONE_LEADER, Violation
+from twisted_kv.simulation.lives.reports import JUDGE, RUN, STORY_LINES_MAX, Report, shortened
 
 
 def told(at, actor, what, **facts):

@@ -4,10 +4,10 @@ from itertools import count
 
 import pytest
 
-from twisted_kv.simulation import run
-from twisted_kv.simulation.nemesis import PLANS
-from twisted_kv.simulation.reports import Report
-from twisted_kv.simulation.run import ALL, lives, plan_of, spans
+from twisted_kv.simulation.faults.nemesis import PLANS
+from twisted_kv.simulation.lives import run
+from twisted_kv.simulation.lives.reports import Report
+from twisted_kv.simulation.lives.run import ALL, lives, plan_of, spans
 
 
 @pytest.fixture

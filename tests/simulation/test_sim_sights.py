@@ -20,8 +20,8 @@ from twisted_kv.machines.commands import (
     WrongGroup,
 )
 from twisted_kv.machines.configuration import empty_configuration
-from twisted_kv.simulation.sights import Sights
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.judges.sights import Sights
 
 
 class Machine:

@@ -4,8 +4,8 @@ import pytest
 from stream_site import LARGE, Site
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, TCPTimedOutError
 
-from twisted_kv.simulation.network import Conditions
-from twisted_kv.simulation.sockets import GIVE_UP_SECONDS, WINDOW_BYTES
+from twisted_kv.simulation.doors.network import Conditions
+from twisted_kv.simulation.doors.sockets import GIVE_UP_SECONDS, WINDOW_BYTES
 
 
 @pytest.fixture

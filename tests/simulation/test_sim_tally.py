@@ -2,10 +2,10 @@
 
 import pytest
 
-from twisted_kv.simulation.checkers import EQUAL, ONE_OWNER, Violation
-from twisted_kv.simulation.rare import RARE
-from twisted_kv.simulation.reports import Report
-from twisted_kv.simulation.tally import FAILED_SHOWN_MAX, VOID_ONE_IN, Tally
+from twisted_kv.simulation.doors.rare import RARE
+from twisted_kv.simulation.judges.checkers import EQUAL, ONE_OWNER, Violation
+from twisted_kv.simulation.lives.reports import Report
+from twisted_kv.simulation.lives.tally import FAILED_SHOWN_MAX, VOID_ONE_IN, Tally
 
 RARE_1, RARE_2 = list(RARE)[:2]
 

@@ -7,13 +7,13 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted_kv.constants import WIRE_PART_BYTES
 from twisted_kv.errors import Overloaded
 from twisted_kv.interfaces import LostAnswer, NotSent
-from twisted_kv.simulation.cluster import CONTROLLERS, Cluster
-from twisted_kv.simulation.knobs import Knobs
-from twisted_kv.simulation.life import draw_shape, run_seed
-from twisted_kv.simulation.nemesis import PLANS
-from twisted_kv.simulation.plans import Hints, Plan
-from twisted_kv.simulation.wired import WiredHub
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.wired import WiredHub
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.knobs import Knobs
+from twisted_kv.simulation.faults.nemesis import PLANS
+from twisted_kv.simulation.faults.plans import Hints, Plan
+from twisted_kv.simulation.lives.cluster import CONTROLLERS, Cluster
+from twisted_kv.simulation.lives.life import draw_shape, run_seed
 from twisted_kv.transport import chunks, links, roots
 
 HERE = "tcp:s:7001"

@@ -6,11 +6,11 @@ from twisted.internet.task import deferLater
 
 from twisted_kv.errors import OutcomeUnknown, Unavailable
 from twisted_kv.machines.configuration import Configuration, Member
-from twisted_kv.simulation import workload
-from twisted_kv.simulation.history import History
-from twisted_kv.simulation.linearizability import findings, fnv1a
-from twisted_kv.simulation.workload import FULL_MIX, Administrator, Clerks, Owner, Rambler, SharedKeys
-from twisted_kv.simulation.world import World
+from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.judges.history import History
+from twisted_kv.simulation.judges.linearizability import findings, fnv1a
+from twisted_kv.simulation.lives import workload
+from twisted_kv.simulation.lives.workload import FULL_MIX, Administrator, Clerks, Owner, Rambler, SharedKeys
 
 
 class Register:

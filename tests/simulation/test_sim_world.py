@@ -2,8 +2,8 @@
 
 import pytest
 
-from twisted_kv.simulation.rare import RARE
-from twisted_kv.simulation.world import World, between, one_of, shuffled
+from twisted_kv.simulation.doors.rare import RARE
+from twisted_kv.simulation.doors.world import World, between, one_of, shuffled
 
 
 def test_dice_depend_on_seed_and_name_alone():

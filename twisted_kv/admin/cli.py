@@ -377,22 +377,22 @@ def explore_command(
     twisted-kv explore --minutes 2
     twisted-kv explore --budget elections=2,crashes=1 --minutes 5
     """
-    from twisted_kv.simulation import explored_run
-    from twisted_kv.simulation.explored_cores import CORES
+    from twisted_kv.simulation.explorer import run as explorer_run
+    from twisted_kv.simulation.explorer.cores import CORES
 
     if core not in CORES:
         raise click.BadParameter(f"{core!r} is none of {', '.join(CORES)}", param_hint="--core")
-    if plan is not None and plan not in explored_run.PLANS:
-        raise click.BadParameter(f"{plan!r} is none of {', '.join(explored_run.PLANS)}", param_hint="--plan")
-    plans = explored_run.PLANS if plan is None else {plan: explored_run.PLANS[plan]}
+    if plan is not None and plan not in explorer_run.PLANS:
+        raise click.BadParameter(f"{plan!r} is none of {', '.join(explorer_run.PLANS)}", param_hint="--plan")
+    plans = explorer_run.PLANS if plan is None else {plan: explorer_run.PLANS[plan]}
     if budget is not None:
         try:
-            plans = {"budget": explored_run.budgets_from(budget)}
+            plans = {"budget": explorer_run.budgets_from(budget)}
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--budget") from None
     seconds = None if minutes is None else minutes * 60
     clock = time.perf_counter
-    return explored_run.main(core, plans, depth, seconds, walks, walk_depth, seed, render.write_line, clock)
+    return explorer_run.main(core, plans, depth, seconds, walks, walk_depth, seed, render.write_line, clock)
 
 
 @cli.command("bench")

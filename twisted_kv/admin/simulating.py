@@ -1,8 +1,8 @@
 """The command ``simulate``: how many lives, for how long, and what a person sees of them.
 
 Decides what may be asked for together, what is printed while lives are lived and afterwards, and the exit status: 1
-after a violation, or when the lives together prove nothing (simulation/tally). The wall clock is read here and never
-within a life. What a life is, is the simulator's.
+after a violation, or when the lives together prove nothing (simulation/lives/tally). The wall clock is read here and
+never within a life. What a life is, is the simulator's.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import click
 
 from twisted_kv.admin import render
 from twisted_kv.admin.running import Status
-from twisted_kv.simulation.campaign import Campaign, by_program, program_digest, read
-from twisted_kv.simulation.plans import PLANS
-from twisted_kv.simulation.reports import OK, Report
-from twisted_kv.simulation.run import ALL, be_silent, lives, plan_of, run_seed
-from twisted_kv.simulation.tally import Tally
+from twisted_kv.simulation.faults.plans import PLANS
+from twisted_kv.simulation.lives.campaign import Campaign, by_program, program_digest, read
+from twisted_kv.simulation.lives.reports import OK, Report
+from twisted_kv.simulation.lives.run import ALL, be_silent, lives, plan_of, run_seed
+from twisted_kv.simulation.lives.tally import Tally
 
 SEEDS: Final = 20
 LINE_EVERY: Final = 100

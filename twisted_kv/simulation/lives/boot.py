@@ -1,0 +1,250 @@
+"""One boot of one member: the very classes of a real server, assembled on simulated doors and watched.
+
+It decides what a process consists of: its host, its open directory, its disks, its Member with core, machine and
+doors, and what looks on. When it lives and dies is for the cluster to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from twisted.python.failure import Failure
+
+from twisted_kv.client.inquiry import Inquiry
+from twisted_kv.consensus.raft.messages import MESSAGES
+from twisted_kv.consensus.raft.node import RaftNode
+from twisted_kv.consensus.types import NodeID, Restored
+from twisted_kv.interfaces import Door, IConsensus, IDataStore, ILogStore, ISnapshot
+from twisted_kv.machines.controller import ControllerMachine
+from twisted_kv.machines.group import GroupMachine
+from twisted_kv.replica.doors import ControllerDoors, GroupDoors
+from twisted_kv.replica.member import IChores, Kind, Member, Parts
+from twisted_kv.replica.reconciler import ControllerChores, GroupChores
+from twisted_kv.replica.replica import Replica
+from twisted_kv.simulation.doors.disk import SimDisk, method_of
+from twisted_kv.simulation.doors.network import Hub
+from twisted_kv.simulation.doors.wired import PEER_PORT
+from twisted_kv.simulation.doors.world import Host, World
+from twisted_kv.simulation.faults.knobs import Knobs
+from twisted_kv.simulation.faults.moments import SeenCore, SeenData, SeenLog, SeenMachine
+from twisted_kv.simulation.judges.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
+from twisted_kv.simulation.judges.sights import Sights
+from twisted_kv.storage.directory import ReplicaDirectory, open_directory
+
+NEEDS_ROOM: Final = frozenset({"save", "reset", "bind", "checkpoint", "write", "drop", "commit"})
+"""What a full disk refuses. Reading goes on, and so does giving up the ballast, which makes room for a trim."""
+
+
+class Seat(NamedTuple):
+    """One place in a group, whoever sits there: what the command line of a server says.
+
+    Attributes:
+        key: under which the group is listed here: its gid, CONTROLLERS, or −gid for a second set of processes.
+        wire: whether its endpoints are those of the production transport.
+    """
+
+    name: str
+    key: int
+    node: NodeID
+    path: str
+    wire: bool = False
+
+    @property
+    def gid(self) -> int:
+        return abs(self.key)
+
+    @property
+    def endpoint(self) -> str:
+        """Where its peers find it."""
+        return f"tcp:{self.name}:{PEER_PORT}" if self.wire else f"peer:{self.name}"
+
+    def announced(self, house: int) -> str:
+        """Where everybody else finds it, after so many moves of house."""
+        if self.wire:
+            return f"tcp:{self.name}:{PEER_PORT + 1 + house}"
+        return f"sim:{self.name}" if house == 0 else f"sim:{self.name}~{house}"
+
+    @property
+    def kind(self) -> Kind:
+        return "group" if self.gid else "controller"
+
+
+class Boot(NamedTuple):
+    """One life of one member."""
+
+    host: Host
+    member: Member
+    machine: Any
+    directory: Directory
+    disks: tuple[SimDisk, SimDisk]
+
+
+class Booting:
+    """Assembles members.
+
+    Args:
+        watch, sights: look on.
+        shards, log_bytes_max: as Cluster takes them.
+        torn: names of members whose files end in a torn transaction; whoever comes up on them is taken out.
+        controllers: where they listen, at the moment.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        hub: Hub,
+        watch: Watch,
+        sights: Sights,
+        knobs: Knobs,
+        shards: int,
+        log_bytes_max: int,
+        torn: set[str],
+        controllers: Callable[[], Sequence[str]],
+    ) -> None:
+        self._world = world
+        self._hub = hub
+        self._watch = watch
+        self._sights = sights
+        self._knobs = knobs
+        self._shards = shards
+        self._log_bytes_max = log_bytes_max
+        self._torn = torn
+        self._controllers = controllers
+
+    def boot(
+        self,
+        seat: Seat,
+        life: str,
+        peers: Mapping[NodeID, str],
+        stopped: Callable[[Host, Failure], None],
+    ) -> Boot:
+        """Assemble a member on what its directory holds; it is not started.
+
+        Args:
+            life: names its dice; each boot has dice of its own.
+            peers: node → endpoint of all members of its group.
+            stopped: told when it stops by itself.
+        Raises:
+            StartRefused: the directory cannot be used.
+        """
+        host = self._world.host(seat.name)
+        host.clock.drift(self._knobs.rate(self._world.random_for(f"{seat.name}/clock")))
+        random = self._world.random_for(life)
+        network = self._knobs.network(WatchedNetwork(self._hub.at(host), self._watch, seat.name))
+        opened = open_directory(seat.path, synchronous="OFF", ballast_bytes=0)
+        log = SeenLog(WatchedLog(opened.log, self._watch, seat.name), self._sights, seat.key, seat.node, seat.name)
+        directory = Directory(opened, log, partial(SeenData, sights=self._sights, name=seat.name))
+        disks = (
+            SimDisk(host, self._world.random_for(f"{life}/log")),
+            SimDisk(host, self._world.random_for(f"{life}/data")),
+        )
+        for disk in disks:
+            disk.needs_room = _needs_room
+            disk.refused = self._sights.refused
+            disk.betrayed = partial(self._sights.betrayed, seat.name)
+        machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
+
+        def failed(failure: Failure) -> None:
+            stopped(host, failure)
+
+        def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
+            if seat.gid:
+                return GroupDoors(seat.node, replica, machine).doors
+            return ControllerDoors(seat.node, replica, peers, network).doors
+
+        def chores(replica: Replica, identity: str) -> IChores:
+            if not seat.gid:
+                return ControllerChores(replica, random, self._shards)
+            ask = Inquiry(host.clock, random, network)
+            controllers = self._controllers()
+            return GroupChores(
+                seat.gid,
+                identity,
+                replica,
+                controllers,
+                ask,
+                host.clock,
+                machine,
+                lambda refusal: failed(Failure(refusal)),
+            )
+
+        def make_core(node: NodeID, voters: frozenset[NodeID], restored: Restored, applied: int) -> IConsensus:
+            if seat.name in self._torn:
+                self._torn.discard(seat.name)
+                self._world.reach("torn write-ahead log harmless")
+            core = RaftNode(node, voters, restored, random, applied=applied, settings=self._knobs.settings)
+            watched = WatchedCore(core, self._watch, seat.key, seat.name, applied)
+            return SeenCore(watched, core, self._sights, seat.key, seat.name)
+
+        parts = Parts(
+            kind=seat.kind,
+            gid=seat.gid,
+            node=seat.node,
+            peers=peers,
+            directory=directory,
+            log_disk=disks[0],
+            data_disk=disks[1],
+            network=network,
+            clock=host.clock,
+            random=random,
+            make_core=make_core,
+            codec=MESSAGES,
+            consensus="raft",
+            machine=SeenMachine(
+                WatchedMachine(machine, self._watch, seat.key, seat.name), self._sights, seat.key, seat.name
+            ),
+            log_bytes_max=self._log_bytes_max,
+        )
+        return Boot(host, Member(parts, doors, chores, failed), machine, directory, disks)
+
+
+class Directory:
+    """A ReplicaDirectory that closes what a killed process leaves open.
+
+    Args:
+        log: its log store, or what watches it.
+        seen: makes what watches its data store.
+    """
+
+    def __init__(
+        self,
+        directory: ReplicaDirectory,
+        log: ILogStore,
+        seen: Callable[[IDataStore], IDataStore] = lambda store: store,
+    ) -> None:
+        self._directory = directory
+        self._data = _Data(directory.data)
+        self.log = log
+        self.data = seen(self._data)
+        self.release_ballast = directory.release_ballast
+        self.reserve_ballast = directory.reserve_ballast
+
+    def close(self) -> None:
+        self._data.close()
+        self._directory.close()
+
+
+class _Data:
+    """An IDataStore that remembers the snapshots it gave out."""
+
+    def __init__(self, store: IDataStore) -> None:
+        self._store = store
+        self._snapshots: list[ISnapshot] = []
+        self.position = store.position
+        self.rows = store.rows
+        self.checkpoint = store.checkpoint
+
+    def snapshot(self) -> ISnapshot:
+        snapshot = self._store.snapshot()
+        self._snapshots.append(snapshot)
+        return snapshot
+
+    def close(self) -> None:
+        for snapshot in self._snapshots:
+            snapshot.close()
+
+
+def _needs_room(work: Callable[[], Any]) -> bool:
+    return method_of(work) in NEEDS_ROOM

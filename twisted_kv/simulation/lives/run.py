@@ -1,0 +1,102 @@
+"""Many lives, over processes, as long as somebody wants more of them.
+
+Decides which plan a seed lives by, and in which process. What a life is, is in life; what many come to, in tally; who
+wants how many, and for how long, is decided by whoever asks, because no clock is read in here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Final
+
+from twisted.logger import globalLogBeginner
+
+from twisted_kv.simulation.faults.plans import PLANS, Plan
+from twisted_kv.simulation.lives.life import Shape, draw_shape, run_seed
+from twisted_kv.simulation.lives.reports import Report
+
+__all__ = ["ALL", "PLANS", "Report", "Shape", "be_silent", "draw_shape", "lives", "plan_of", "run_seed", "spans"]
+
+ALL: Final = "all"
+"""In place of the name of a plan: each seed lives by one of them, in turn."""
+
+
+def plan_of(name: str, seed: int) -> Plan:
+    """The plan that a seed lives by.
+
+    Args:
+        name: of a plan, or ALL.
+    Raises:
+        KeyError: there is no such plan.
+    """
+    if name != ALL:
+        return PLANS[name]
+    return list(PLANS.values())[seed % len(PLANS)]
+
+
+def lives(seeds: Iterable[int], plan: str, jobs: int, wanted: Callable[[], bool] = lambda: True) -> Generator[Report]:
+    """Live the seeds, in any order if there are several jobs.
+
+    Args:
+        seeds: may be endless; no more of them are taken than are lived at once.
+        plan: a name, or ALL.
+        jobs: processes; 1: this one.
+        wanted: asked before each life is begun; False: those under way are lived to their end, then no more.
+    """
+    named = ((seed, plan_of(plan, seed)) for seed in seeds)
+    if jobs <= 1:
+        for seed, its_plan in named:
+            if not wanted():
+                return
+            yield run_seed(seed, its_plan)
+        return
+    # Spawned, not forked: the calling process may hold a reactor, threads and open files.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(jobs, context, _begin_process)
+    try:
+        under_way: set[Future[Report]] = set()
+        exhausted = False
+        while under_way or not exhausted:
+            while not exhausted and len(under_way) < 2 * jobs:
+                following = next(named, None) if wanted() else None
+                if following is None:
+                    exhausted = True
+                else:
+                    under_way.add(executor.submit(run_seed, *following))
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            yield from sorted((future.result() for future in done), key=_by_seed)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def be_silent() -> None:
+    """Before logging has begun Twisted prints what is critical; here the report says it."""
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+
+
+def spans(seeds: Iterable[int]) -> Sequence[tuple[int, int]]:
+    """Seeds as (first, last) of each unbroken row.
+
+    >>> spans([4, 1, 2, 3, 9])
+    [(1, 4), (9, 9)]
+    """
+    found: list[tuple[int, int]] = []
+    for seed in sorted(set(seeds)):
+        if found and seed == found[-1][1] + 1:
+            found[-1] = (found[-1][0], seed)
+        else:
+            found.append((seed, seed))
+    return found
+
+
+def _begin_process() -> None:
+    """Ctrl-C is for the process that counts; it lets the others finish what they are at."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    be_silent()
+
+
+def _by_seed(report: Report) -> int:
+    return report.seed
