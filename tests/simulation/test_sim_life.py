@@ -118,6 +118,7 @@ def lived(monkeypatch, plan, **shape):
 def test_a_life_with_too_little_load_is_void(seconds, warm, why, small, monkeypatch):
     """Hazards §1, habit e: neither green nor a violation."""
     monkeypatch.setattr(life_module, "WARM_SECONDS", warm)
+    monkeypatch.setattr(life_module, "LONGER_SECONDS", 0.0)
     shape = msgspec.structs.replace(SMALL, seconds=seconds)
     monkeypatch.setattr(life_module, "draw_shape", lambda random, plan: shape)
     report = run_seed(1, PLANS["calm"])

@@ -207,11 +207,22 @@ def test_long_reordering_lets_answers_overtake_each_other():
     assert max(times) > 0.5
 
 
-def test_a_duplicate_arrives_twice_and_is_answered_once():
+def test_a_duplicate_of_a_message_arrives_twice():
     site = Site(Conditions(duplicate=1.0))
-    assert site.asked() == b"x!"
+    site.network.send("sim:s", "echo", b"x")
     site.world.run_for(1)
-    assert len(site.received) == 2
+    assert [body for _, body in site.received] == [b"x", b"x"]
+
+
+def test_who_was_told_something_was_not_carried_out_again():
+    """A Clerk that hears "not the leader" says that nothing happened (hazard 40); no stream could prove it wrong."""
+    site = Site(Conditions(duplicate=1.0, silence=0.0))
+    told = {body: site.ask(body) for body in (b"%d" % number for number in range(40))}
+    site.world.run_for(1)
+    times = {body: [heard for _, heard in site.received].count(body) for body in told}
+    answered = {body for body, [(_, answer)] in told.items() if answer == body + b"!"}
+    assert {body for body, count in times.items() if count == 1} == answered
+    assert 0 < len(answered) < len(told)
 
 
 def test_nobody_is_sure_that_a_duplicated_request_did_not_arrive():

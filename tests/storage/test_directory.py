@@ -203,7 +203,27 @@ def test_hazard_35_files_are_synced_before_they_are_named_and_the_directory_afte
         ("rename", "data.sqlite3"),
         ("rename", "log.sqlite3"),
         ("fsync", "replica"),
+        ("fsync", "replica"),
     ]
+
+
+def test_hazard_35_the_name_of_a_write_ahead_log_is_on_disk_before_anything_is_acknowledged(opened, monkeypatch):
+    """SQLite makes the -wal anew at each start, and goes on when the directory could not be synced: a power cut would
+    take the file away, with all that was saved in it (found by crash points)."""
+    opened("replica", synchronous="FULL").close()
+    logs = {f"{name}-wal" for name in FILES}
+    seen = []
+
+    def fsync(descriptor, real=os.fsync):
+        if os.path.isdir(path := os.readlink(f"/proc/self/fd/{descriptor}")) and logs <= set(os.listdir(path)):
+            seen.append(path)
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StartRefused, match="Input/output error"):
+        opened("replica", synchronous="FULL")
+    assert len(seen) == 1
 
 
 def test_hazard_35_a_directory_whose_making_was_cut_short_is_named_durably_by_the_next_start(
@@ -222,7 +242,7 @@ def test_hazard_35_a_directory_whose_making_was_cut_short_is_named_durably_by_th
     assert synced[:2] == [str(tmp_path), str(tmp_path / "above")]
     synced.clear()
     opened("above/replica", synchronous="FULL")
-    assert synced == [str(tmp_path / "above")]
+    assert synced == [str(tmp_path / "above"), str(tmp_path / "above" / "replica")]
 
 
 def test_a_parent_that_cannot_be_read_is_not_in_the_way(opened, tmp_path, monkeypatch):

@@ -125,6 +125,8 @@ def open_directory(
             data = DataStore(os.path.join(path, DATA.file), synchronous)
             held.callback(data.close)
             _agree(path, log, data)
+            # SQLite syncs the directory once it has made a -wal file, and does not look whether that succeeded.
+            _sync(path, durable)
             if not ballast.reserve():
                 _events.warn("{path}: the disk has no room for the ballast", path=path)
             return ReplicaDirectory(path, log, data, durable, ballast, held.pop_all())

@@ -36,7 +36,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
         request_seconds, reply_seconds: time on the way.
         request_loss, reply_loss: it never arrives.
         silence: of those whose request or answer is lost, so many see nothing; the rest see the connection drop.
-        duplicate: the request arrives twice; the second answer goes nowhere.
+        duplicate: the request arrives twice; the second answer goes nowhere. Of a call the second time comes before
+            the caller was told anything, and then nothing is told: no stream carries a request again that was answered.
         late: it is held back ``late_seconds`` more.
         limbo: a one-way message is kept until ``Hub.release_limbo``; its duplicate, if it has one, is not.
         dead_seconds: how long a caller waits to learn that the other side is gone or cut off.
@@ -260,6 +261,9 @@ class Listener:
         self.host.clock.callLater(0, self._serve, letter, hub)
 
     def _serve(self, letter: Letter, hub: Hub) -> None:
+        if not letter.comes_again():
+            del self.inside[letter]
+            return
         hub.tally.served[self._endpoint] += 1
         letter.note("served")
         if letter.outlived:
@@ -295,11 +299,24 @@ class Letter:
         self.settled: Callable[[], None] = lambda: None
         self.outlived = False
         self._echoed = False
+        self._origin: Letter | None = None
+        self._told = False
+        self._carried_out_again = False
 
     def echo(self) -> Letter:
         """The same request again, with nobody waiting. From now on nobody can be sure that it did not arrive."""
         self._echoed = True
-        return Letter(self._hub, self.source, self.endpoint, self.verb, self.body)
+        again = Letter(self._hub, self.source, self.endpoint, self.verb, self.body)
+        again._origin = self if self.answer is not None else None
+        return again
+
+    def comes_again(self) -> bool:
+        """It is carried out now; False: it must not be, for the caller of the first was told, and builds on that."""
+        if self._origin is not None:
+            if self._origin._told:
+                return False
+            self._origin._carried_out_again = True
+        return True
 
     def note(self, fate: str, **facts: object) -> None:
         """What became of it, into the trace."""
@@ -344,7 +361,10 @@ class Letter:
     def _reply_arrived(self, reply: bytes) -> None:
         if self._hub.severed(self.target, self.source.name):
             self.vanish("reply cut")
+        elif self._carried_out_again:
+            self.vanish("reply lost")
         else:
+            self._told = True
             self._hub.tally.bytes += len(reply)
             self._in_a_turn(lambda answer: answer.callback(reply))
 

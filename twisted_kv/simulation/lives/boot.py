@@ -16,7 +16,7 @@ from twisted_kv.client.inquiry import Inquiry
 from twisted_kv.consensus.raft.messages import MESSAGES
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import NodeID, Restored
-from twisted_kv.interfaces import Door, IConsensus, IDataStore, ILogStore, ISnapshot
+from twisted_kv.interfaces import Door, ICheckpoint, IConsensus, IDataStore, ILogStore, ISnapshot
 from twisted_kv.machines.controller import ControllerMachine
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.replica.doors import ControllerDoors, GroupDoors
@@ -35,6 +35,8 @@ from twisted_kv.storage.directory import ReplicaDirectory, open_directory
 
 NEEDS_ROOM: Final = frozenset({"save", "reset", "bind", "checkpoint", "write", "drop", "commit"})
 """What a full disk refuses. Reading goes on, and so does giving up the ballast, which makes room for a trim."""
+
+UNDONE: Final = frozenset({"write", "drop", "commit"})
 
 
 class Seat(NamedTuple):
@@ -142,7 +144,7 @@ class Booting:
         )
         for disk in disks:
             disk.needs_room = _needs_room
-            disk.refused = self._sights.refused
+            disk.refused = self._refused
             disk.betrayed = partial(self._sights.betrayed, seat.name)
         machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
 
@@ -199,6 +201,10 @@ class Booting:
         )
         return Boot(host, Member(parts, doors, chores, failed), machine, directory, disks)
 
+    def _refused(self, work: Callable[[], Any]) -> None:
+        _undo(work)
+        self._sights.refused(work)
+
 
 class Directory:
     """A ReplicaDirectory that closes what a killed process leaves open.
@@ -244,6 +250,13 @@ class _Data:
     def close(self) -> None:
         for snapshot in self._snapshots:
             snapshot.close()
+
+
+def _undo(work: Callable[[], Any]) -> None:
+    """As a store does: what of a checkpoint finds no room undoes all of it (interfaces.ICheckpoint)."""
+    if method_of(work) in UNDONE:
+        checkpoint: ICheckpoint = getattr(work, "func", work).__self__  # type: ignore[union-attr]
+        checkpoint.abort()
 
 
 def _needs_room(work: Callable[[], Any]) -> bool:

@@ -71,6 +71,8 @@ SHARDS: Final = 10
 WARM_SECONDS: Final = 0.5
 """Virtual: clients call for so long before anything goes wrong."""
 LONG_SECONDS: Final = 10.0
+LONGER_SECONDS: Final = 12.0
+"""Virtual: a life with too little load to mean anything suffers longer, at most by so much."""
 CLOSING_SECONDS: Final = (0.3, 2.0)
 CLIENTS: Final = "clients"
 """The host of a Clerk that all share."""
@@ -350,7 +352,12 @@ class Life:
             for administrator in self._administrators:
                 administrator.start()
         self.world.run_for(self._shape.seconds)
-        self._writes_during = self._history.writes_count - self._writes_before
+        self.world.run_until(lambda: self._writes_since() >= WRITES_DURING_MIN, LONGER_SECONDS)
+        self._writes_during = self._writes_since()
+
+    def _writes_since(self) -> int:
+        """Writes done since the faults began."""
+        return self._history.writes_count - self._writes_before
 
     def _stop_the_faults(self) -> None:
         self._calm = True
