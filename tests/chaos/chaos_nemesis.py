@@ -266,7 +266,7 @@ class Nemesis:
 
     def hung_disk(self) -> bool:
         """Syncs do not return (hazard 7)."""
-        return self._disk_fault("hang", "") is not None
+        return self._disk_fault("hung", "") is not None
 
     def clock_step(self) -> bool:
         """Somebody's wall clock is an hour off (hazard 24)."""

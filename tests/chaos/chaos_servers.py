@@ -103,7 +103,7 @@ class Server(Child):
         self.paused = False
 
     def suffer(self, fault: str, text: str = "") -> None:
-        """Let its disk or clock have this fault (shim/chaos_shim.c, child/sitecustomize.py)."""
+        """Let its disk or clock have this fault (processes/shim/disk_shim.c, child/sitecustomize.py)."""
         self.life.faults.add(fault)
         unfinished = self.control / f"{fault}.new"
         unfinished.write_text(text)
@@ -111,7 +111,7 @@ class Server(Child):
 
     def mend(self, *faults: str) -> None:
         """These are over; none named: all of the disk."""
-        for fault in faults or ("eio", "full", "slow", "hang"):
+        for fault in faults or ("eio", "full", "slow", "hung"):
             (self.control / fault).unlink(missing_ok=True)
         if self.filler is not None and (not faults or "full" in faults):
             self.filler.unlink(missing_ok=True)
@@ -198,7 +198,7 @@ class Fleet:
         """Start a server, or start it again; the mesh learns its port when it listens."""
         if server.running:
             return
-        server.mend("eio", "slow", "hang")
+        server.mend("eio", "slow", "hung")
         begin = server.log.stat().st_size if server.log.exists() else 0
         server.lives.append(Life(begin, faults={"full"} if server.is_full else set()))
         if self._random.random() < 0.3:
@@ -208,6 +208,7 @@ class Fleet:
         environment = {
             **os.environ,
             "CHAOS_CONTROL": str(server.control),
+            "DISK_SHIM_ALL": str(server.control),
             "CHAOS_PARENT": str(os.getpid()),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE / "child"), os.environ.get("PYTHONPATH")])),
         }
@@ -324,8 +325,8 @@ def compiled_shim(directory: Path) -> Path | None:
     compiler = shutil.which("cc")
     if compiler is None:
         return None
-    library = directory / "chaos_shim.so"
-    source = HERE / "shim" / "chaos_shim.c"
+    library = directory / "disk_shim.so"
+    source = HERE.parent / "processes" / "shim" / "disk_shim.c"
     command = [compiler, "-Wall", "-Werror", "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
     return library

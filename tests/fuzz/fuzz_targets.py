@@ -5,6 +5,7 @@ An input is made of None, bool, int, float, bytes, str and lists only, so it can
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from random import Random
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,7 +22,7 @@ class Verdict(NamedTuple):
     reason: str
 
 
-class Target:
+class Target(ABC):
     """One life of one target: inputs of a life may depend on each other, lives do not.
 
     Attributes:
@@ -40,23 +41,25 @@ class Target:
     bytes_max: ClassVar[int] = 64 << 20
     worn: Any = False
 
-    def __init__(self, seed: int, life: int = 0) -> None:
+    # Not every target makes something, judges in the end, or has something to give up.
+
+    def __init__(self, seed: int, life: int = 0) -> None:  # noqa: B027
         """Make everything that inputs are fed to; ``seed`` is of this life, ``life`` its number."""
 
+    @abstractmethod
     def draw(self, random: Random) -> Any:
         """An input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def feed(self, given: Any) -> Verdict:
         """Take an input.
 
         Raises:
             Finding: a rule is broken. Any other exception is a finding too.
         """
-        raise NotImplementedError
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027
         """Judge what a life has left behind."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Give up what was made."""

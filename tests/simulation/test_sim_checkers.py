@@ -9,6 +9,7 @@ from random import Random
 
 import msgspec
 import pytest
+from small_lives import SHORT
 from twisted.internet.defer import fail
 
 from twisted_kv.client.clerk import Clerk
@@ -37,17 +38,6 @@ from twisted_kv.simulation.lives import life, recovery
 from twisted_kv.simulation.lives.life import run_seed
 from twisted_kv.storage.log_store import LogStore
 from twisted_kv.transport.chunks import Uploads
-
-SMALL = life.Shape(
-    groups={100: 3, 101: 3},
-    log_bytes_max=2_000,
-    owners=2,
-    ramblers=2,
-    keys=2,
-    full_mix=False,
-    timeouts=(1.5,),
-    seconds=3.0,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +131,7 @@ def two_entries_at_one_index(monkeypatch):
 
 def lived(monkeypatch, plan, seeds=range(1, 7), **shape):
     """What the first of some lives that are not ok was blamed for."""
-    monkeypatch.setattr(life, "draw_shape", lambda random, plan: msgspec.structs.replace(SMALL, **shape))
+    monkeypatch.setattr(life, "draw_shape", lambda random, plan: msgspec.structs.replace(SHORT, **shape))
     for seed in seeds:
         report = run_seed(seed, PLANS[plan])
         if report.violations:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from small_lives import SMALL
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
@@ -16,19 +17,8 @@ from twisted_kv.simulation.doors.world import World
 from twisted_kv.simulation.faults.knobs import USUAL
 from twisted_kv.simulation.faults.nemesis import PLANS, Hints, Plan
 from twisted_kv.simulation.lives import life as life_module
-from twisted_kv.simulation.lives.life import ENDINGS, Life, Shape, draw_shape, run_seed
+from twisted_kv.simulation.lives.life import ENDINGS, Life, draw_shape, run_seed
 from twisted_kv.storage.log_store import LogStore
-
-SMALL = Shape(
-    groups={100: 3, 101: 3},
-    log_bytes_max=2_000,
-    owners=2,
-    ramblers=2,
-    keys=2,
-    full_mix=False,
-    timeouts=(1.5,),
-    seconds=5.0,
-)
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,12 @@
    directory/PID.syncs   one line per sync that succeeded: its begin and end (CLOCK_MONOTONIC, ns), and the file
    directory/PID.eio     while it exists, every sync of process PID fails with EIO
    directory/PID.hung    while it exists, no sync of process PID comes back
+   directory/PID.slow    while it exists, every sync of process PID takes so many milliseconds longer as it says
    directory/PID.full    while it exists, no file of a replica of process PID can grow: ENOSPC. What is there can
-                         be overwritten, as on a full disk; what is given back is taken by a neighbour at once. */
+                         be overwritten, as on a full disk; what is given back is taken by a neighbour at once.
+
+   With DISK_SHIM_ALL=directory the files are directory/eio and so on, for whatever process they are given to and all
+   that come after it; syncs are then not written down. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,8 +27,11 @@
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 static void beside(char *path, const char *suffix) {
-    const char *directory = getenv("DISK_SHIM");
-    snprintf(path, PATH_MAX, "%s/%d.%s", directory ? directory : "/nonexistent", (int)getpid(), suffix);
+    const char *directory = getenv("DISK_SHIM"), *all = getenv("DISK_SHIM_ALL");
+    if (all)
+        snprintf(path, PATH_MAX, "%s/%s", all, suffix);
+    else
+        snprintf(path, PATH_MAX, "%s/%d.%s", directory ? directory : "/nonexistent", (int)getpid(), suffix);
 }
 
 static int told(const char *suffix) {
@@ -48,16 +55,31 @@ static long long now(void) {
     return at.tv_sec * 1000000000LL + at.tv_nsec;
 }
 
+static long milliseconds(void) {
+    char path[PATH_MAX], text[32];
+    beside(path, "slow");
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return 0;
+    ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    text[length < 0 ? 0 : length] = 0;
+    return atol(text);
+}
+
 static int synced(int fd, int (*real)(int)) {
+    long long begin = now();
+    usleep(1000 * milliseconds());
+    while (told("hung"))
+        usleep(5000);
     if (told("eio")) {
         errno = EIO;
         return -1;
     }
-    long long begin = now();
-    while (told("hung"))
-        usleep(5000);
     if (real(fd) != 0)
         return -1;
+    if (getenv("DISK_SHIM_ALL"))
+        return 0;
     char path[PATH_MAX], line[PATH_MAX + 64];
     const char *file = file_of(fd, path);
     int length = snprintf(line, sizeof line, "%lld %lld %s\n", begin, now(), file);
