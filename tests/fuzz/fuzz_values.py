@@ -184,13 +184,9 @@ def _count(tree: Any) -> int:
     return 1 + sum(map(_count, tree)) if isinstance(tree, list) else 1
 
 
-def bomb(random: Random, bits_max: int = 15) -> bytes:
-    """MessagePack that costs far more than its size if it is looked into: deep, wide, colliding, or only declared.
-
-    Args:
-        bits_max: of the number of its parts.
-    """
-    size = 1 << (8 + int(random.random() * (bits_max - 7)))
+def bomb(random: Random) -> bytes:
+    """MessagePack that costs far more than its size if it is looked into: deep, wide, colliding, or only declared."""
+    size = 1 << (8 + int(random.random() * 8))
     draw = random.random()
     if draw < 0.2:
         return b"\x91" * size + b"\xc0"
@@ -198,7 +194,11 @@ def bomb(random: Random, bits_max: int = 15) -> bytes:
         return b"\xdd" + (4 * size).to_bytes(4, "big") + one_of(random, (b"\x80", b"\x90", b"\xc0")) * 4 * size
     if draw < 0.5:
         return one_of(random, (b"\xdd", b"\xdf", b"\xc6", b"\xdb")) + b"\x7f\xff\xff\xff" + b"\xc0" * 64
-    # Tuples of -1 and -2 have one hash, since those two numbers have.
-    bits = size.bit_length() - 1
+    return collision(size.bit_length() - 1)
+
+
+def collision(bits: int) -> bytes:
+    """A map of 2 ** bits keys of one hash: tuples of -1 and -2, since those two numbers have one."""
+    size = 1 << bits
     keys = [bytes([0xDC, 0, bits, *(0xFF - (number >> bit & 1) for bit in range(bits))]) for number in range(size)]
     return b"\xdf" + size.to_bytes(4, "big") + b"".join(key + b"\xc0" for key in keys)
