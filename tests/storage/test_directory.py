@@ -245,6 +245,21 @@ def test_hazard_35_a_directory_whose_making_was_cut_short_is_named_durably_by_th
     assert synced == [str(tmp_path / "above"), str(tmp_path / "above" / "replica")]
 
 
+def test_servers_that_start_together_make_their_common_parent_together(opened, tmp_path, monkeypatch):
+    """Found by the benchmarks: who came second was refused the start, and the group never formed."""
+    here = os.path.isdir
+
+    def not_yet(path):
+        if path != str(tmp_path / "common"):
+            return here(path)
+        os.makedirs(path, exist_ok=True)
+        monkeypatch.setattr(os.path, "isdir", here)
+        return False
+
+    monkeypatch.setattr(os.path, "isdir", not_yet)
+    opened("common/one")
+
+
 def test_a_parent_that_cannot_be_read_is_not_in_the_way(opened, tmp_path, monkeypatch):
     def open_(path, *arguments, real=os.open):
         if path == str(tmp_path):

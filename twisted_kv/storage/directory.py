@@ -158,7 +158,11 @@ def _make(path: str, durable: bool) -> None:
     parent = os.path.dirname(path)
     if not os.path.isdir(path) and parent != path:
         _make(parent, durable)
-        os.mkdir(path, 0o700)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise  # and else another server has made their common parent in this moment
         _sync(parent, durable)
     else:
         with suppress(PermissionError):  # a parent that we cannot read is not one of our making
