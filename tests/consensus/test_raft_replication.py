@@ -208,6 +208,18 @@ def test_a_copy_is_kept_up_to_date_and_never_counts():
     assert (peers[-2].voter, peers[-2].matched) == (False, 2)
 
 
+def test_a_copy_that_lost_its_disk_once_more_is_sent_everything_again():
+    """Found by the simulator: it was believed to hold what the copy before it had, for as long as the leader led."""
+    stage = leading()
+    stage.step(CopySeen(-2))
+    stage.ack(-2)
+    assert not of(Append, stage.step(CopySeen(-2)), to=-2), "asked again every second"
+    said = of(Append, stage.step(CopySeen(-2, is_another=True)), to=-2)
+    assert [message.prev_index for message in said] == [1]
+    said = of(Append, stage.step(AppendRefused(-2, 1, stage.status.term, 1, 0, 0)), to=-2)
+    assert [(message.prev_index, len(message.entries)) for message in said] == [(0, 1)]
+
+
 def test_a_silent_copy_is_forgotten_until_it_asks_again():
     stage = leading()
     stage.step(CopySeen(-2), CopySeen(-2), CopySeen(4), CopySeen(-9))

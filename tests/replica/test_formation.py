@@ -36,7 +36,7 @@ class Town:
             InlineDisk(),
             self.network,
             self.clock,
-            lambda copy: self.copies.append((node, copy)),
+            lambda copy, is_another: self.copies.append((node, copy, is_another)),
             lambda refusal: self.strangers.append(node),
         )
         self.formations[node] = formation
@@ -133,7 +133,20 @@ def test_hazard_09_wiped_member_comes_back_as_a_copy(town):
     wiped = town.start(2, "new")
     town.later()
     assert wiped.is_copy
-    assert {copy for _, copy in town.copies} == {2}
+    assert {(copy, is_another) for _, copy, is_another in town.copies} == {(2, False)}
+
+
+def test_hazard_09_a_copy_that_lost_its_disk_once_more_is_told_apart(town):
+    for node in PEERS:
+        town.start(node, f"i{node}")
+    town.later()
+    for incarnation in ("new", "newer"):
+        town.down(2)
+        town.copies.clear()
+        town.start(2, incarnation)
+        town.later()
+    told = [is_another for who, _, is_another in town.copies if who == 1]
+    assert told.count(True) == 1 and len(told) > 1, "once, however often it asks"
 
 
 def test_hazard_37_a_directory_of_another_group_finds_out(town):

@@ -4,7 +4,13 @@ import pytest
 
 from twisted_kv.consensus.types import Ticket
 from twisted_kv.errors import Overloaded
-from twisted_kv.replica.pending import COMMAND_BYTES_WAITING_MAX, LeadershipLost, PendingCommands, PendingReads
+from twisted_kv.replica.pending import (
+    COMMAND_BYTES_WAITING_MAX,
+    LeadershipLost,
+    PendingCommands,
+    PendingReads,
+    ReadAbandoned,
+)
 
 
 def test_room_is_bounded_in_bytes():
@@ -51,3 +57,19 @@ def test_confirmed_read_survives_lost_leadership():
     reads.confirm(1, 3)
     reads.abandon(0)
     assert [done for _, done in reads.due(3)] == [kept]
+
+
+def test_who_is_released_waits_neither_for_a_quorum_nor_for_an_index():
+    """What stops, or hangs, answers nobody: reads are told so too, confirmed or not, but for cancelled ones."""
+    reads = PendingReads()
+    seen = []
+    waiting = [reads.add(token, "q") for token in (1, 2, 3)]
+    for done in waiting:
+        done.addErrback(seen.append)
+    reads.confirm(1, 3)
+    reads.confirm(3, 3)
+    waiting[2].cancel()
+    reads.release()
+    assert [failure.check(ReadAbandoned) for failure in seen[1:]] == [ReadAbandoned, ReadAbandoned]
+    assert len(reads) == 0
+    assert not reads.due(9)

@@ -183,6 +183,23 @@ def test_hazard_07_hung_disk_steps_down(stage):
     assert SaveResumed() in stage.core.stepped
 
 
+@pytest.mark.parametrize("end", ["stop", "hang"])
+def test_hazard_07_and_15_a_confirmed_read_does_not_wait_at_who_applies_no_more(stage, end):
+    """It was confirmed at an index that this replica, stopped or with a hung disk, does not reach."""
+    stage.lead()
+    stage.replica.start()
+    waiting = stage.replica.read("q")
+    stage.core.readys.append(Ready(reads=(ReadIndex(stage.core.reads[-1], 9),)))
+    stage.core.readys.append(Ready(entries=(Entry(1, 1, (b"a",)),)))
+    turn(stage.clock)
+    assert not waiting.called
+    if end == "stop":
+        stage.replica.stop()
+    else:
+        stage.clock.pump([0.05] * int(STALL_SECONDS / 0.05 + 3))
+    assert stage.failure_of(waiting).check(ReadAbandoned)
+
+
 def test_exception_in_apply_stops_with_nothing_answered(stage, logged_errors):
     """An unexpected exception keeps nothing of the entry (house.md)."""
     stage.lead()

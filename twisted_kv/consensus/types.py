@@ -191,9 +191,13 @@ class TransferLeadership(msgspec.Struct, frozen=True):
 
 
 class CopySeen(msgspec.Struct, frozen=True):
-    """A wiped member asks to be kept up to date as a copy: id ``-node``, never counted."""
+    """A wiped member asks to be kept up to date as a copy: id ``-node``, never counted.
+
+    ``is_another``: it has lost its disk once more since it last asked, and holds nothing of what it said it has.
+    """
 
     node: NodeID
+    is_another: bool = False
 
 
 class PeerUnreachable(msgspec.Struct, frozen=True):

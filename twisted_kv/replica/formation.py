@@ -49,7 +49,8 @@ class Formation:
         hello: what this member says of itself at start (as its directory remembers it).
         peers: node → endpoint of every member, this one included.
         log: where acceptance is written, through ``disk``.
-        copy_seen: called with a node whose directory is not among the voters of this formed group.
+        copy_seen: called with a node whose directory is not among the voters of this formed group, and whether it is
+            another one than that of which this was said before.
         stranger: called once if it is this directory that belongs to another group, as a majority says.
     """
 
@@ -63,7 +64,7 @@ class Formation:
         disk: IDisk,
         network: INetwork,
         clock: IReactorTime,
-        copy_seen: Callable[[NodeID], None],
+        copy_seen: Callable[[NodeID, bool], None],
         stranger: Callable[[StartRefused], None],
     ) -> None:
         self._hello = hello
@@ -76,6 +77,7 @@ class Formation:
         self._stranger = stranger
         self._complained = False
         self._heard: dict[NodeID, Hello] = {}
+        self._copies: dict[NodeID, str] = {}
         self._answers: dict[NodeID, Hello] = {}
         self._formed: Deferred[Voters] = Deferred()
         self._saving = False
@@ -164,7 +166,9 @@ class Formation:
         if not mine.formed:
             self._consider()
         elif dict(mine.voters).get(hello.node) != hello.incarnation:
-            self._copy_seen(hello.node)
+            known = self._copies.setdefault(hello.node, hello.incarnation)
+            self._copies[hello.node] = hello.incarnation
+            self._copy_seen(hello.node, known != hello.incarnation)
 
     def _complain(self, hello: Hello) -> None:
         self.log.error(

@@ -309,9 +309,9 @@ class Member:
     def _who(self, _: bytes) -> Deferred[bytes]:
         return succeed(IAM.encode(Iam(self._parts.gid, self._parts.node, self.identity)))
 
-    def _copy_seen(self, node: NodeID) -> None:
+    def _copy_seen(self, node: NodeID, is_another: bool) -> None:
         if self._replica is not None:
-            self._replica.step(CopySeen(-node))
+            self._replica.step(CopySeen(-node, is_another))
 
 
 def bound_hello(parts: Parts) -> Hello:

@@ -140,3 +140,11 @@ class PendingReads:
         released, self._unconfirmed = self._unconfirmed, {}
         for _, done in released.values():
             done.errback(ReadAbandoned(leader))
+
+    def release(self) -> None:
+        """Nothing is answered here any more, or not for a while: release everybody, also who waits for an index."""
+        confirmed, self._confirmed = self._confirmed, []
+        self.abandon(NOBODY)
+        for _, _, _, done in confirmed:
+            if not done.called:
+                done.errback(ReadAbandoned())

@@ -136,7 +136,7 @@ class Replica:
             if call is not None and call.active():
                 call.cancel()
         self._commands.abandon(NOBODY)
-        self._reads.abandon(NOBODY)
+        self._reads.release()
 
     def submit(self, command: bytes) -> Deferred[Any]:
         """Put a command into the log.
@@ -342,7 +342,7 @@ class Replica:
         self._stalled = True
         self._core.step(event)
         self._commands.abandon(NOBODY)
-        self._reads.abandon(NOBODY)
+        self._reads.release()
 
     def _fail(self, failure: Failure) -> None:
         """An error whose outcome is unknown: stop here and say nothing more (hazard 27)."""

@@ -123,7 +123,7 @@ def advance_commit(state: State, role: Leader) -> None:
 def add_copy(state: State, event: CopySeen) -> None:
     """Keep a wiped member up to date, under its negative id."""
     role, node = state.role, event.node
-    if isinstance(role, Leader) and -node in state.voters and node not in role.peers:
+    if isinstance(role, Leader) and -node in state.voters and (node not in role.peers or event.is_another):
         role.peers[node] = Progress(state.log.last + 1)
 
 
