@@ -11,9 +11,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from crash_belief import Belief, Data, Expected, Log, digest
+from crash_boot import Held, Seat, boot
 from crash_disk import Picture
 from twisted.logger import globalLogPublisher
 
@@ -38,7 +39,8 @@ class Seen(NamedTuple):
     Attributes:
         refused: the line of a StartRefused, or "".
         broke: any other exception, or what went wrong in working on; "" if nothing did.
-        applied: digest of the machine with everything on disk applied; None where no machine is involved.
+        held, applied: digest of the machine with the rows, and with every entry of the log as well; None where no
+            machine is involved, or nobody knows which entries are committed.
     """
 
     refused: str = ""
@@ -46,10 +48,12 @@ class Seen(NamedTuple):
     log: Log = Log()
     data: Data = Data()
     mended: bool = False
+    held: int | None = None
     applied: int | None = None
 
 
 Machine = Callable[[], Any]
+Result = TypeVar("Result")
 
 
 class Judge:
@@ -57,15 +61,18 @@ class Judge:
 
     Args:
         machine: makes the machine of the workload's member; None if it has none.
+        seat: whose directory it is, so that a whole member can be booted on it.
     """
 
-    def __init__(self, scratch: Path, machine: Machine | None) -> None:
+    def __init__(self, scratch: Path, machine: Machine | None, seat: Seat | None) -> None:
         self._path = Path(tempfile.mkdtemp(dir=scratch))
         self._machine = machine
+        self._seat = seat
         self._seen: dict[bytes, Seen] = {}
         self._digests: list[int] = []
         self._reference: Any = machine() if machine is not None else None
         self.judged = 0
+        self.booted = 0
 
     @property
     def opened(self) -> int:
@@ -97,9 +104,20 @@ class Judge:
             self._reference = self._machine()
 
     def _look(self, picture: Picture) -> Seen:
+        seat = self._seat
+        make = self._machine or (seat.machine if seat is not None else None)
+        seen = self._with(picture, lambda path: look(path, make, self._machine is not None))
+        if seat is None or seen.refused or seen.broke:
+            return seen
+        assert seen.held is not None
+        self.booted += 1
+        held = Held(seen.log, seen.data, seen.held, seen.applied)
+        return seen._replace(broke=self._with(picture, lambda path: boot(path, seat, held)))
+
+    def _with(self, picture: Picture, do: Callable[[str], Result]) -> Result:
         picture.put(self._path)
         try:
-            return look(str(self._path / REPLICA), self._machine)
+            return do(str(self._path / REPLICA))
         finally:
             shutil.rmtree(self._path)
             self._path.mkdir()
@@ -125,7 +143,7 @@ class Judge:
         return self._digests[count]
 
 
-def look(path: str, machine: Machine | None) -> Seen:
+def look(path: str, machine: Machine | None, all_committed: bool) -> Seen:
     """Open a directory, read all of it, work on, open it again."""
     begun_anew: list[Any] = []
     observer: Any = begun_anew.append
@@ -142,13 +160,13 @@ def look(path: str, machine: Machine | None) -> Seen:
         mended = any("begun anew" in event.get("log_format", "") for event in begun_anew)
         restored, rows = directory.log.restore(), all_rows(directory)
         log, data = Log.found(restored, directory.log.identity().items()), Data.found(directory.data.position(), rows)
-        applied = _applied(machine, restored, rows, data) if machine is not None else None
+        held, applied = _digests(machine, restored, rows, data, all_committed) if machine is not None else (None, None)
         broke = _worked_on(directory, log, data)
     except Exception as error:
         return Seen(broke=f"working on raised {error!r}")
     finally:
         directory.close()
-    return Seen(broke=broke or _found_again(path, log, data), log=log, data=data, mended=mended, applied=applied)
+    return Seen("", broke or _found_again(path, log, data), log, data, mended, held, applied)
 
 
 def all_rows(directory: ReplicaDirectory) -> list[Row]:
@@ -159,15 +177,20 @@ def all_rows(directory: ReplicaDirectory) -> list[Row]:
     return rows
 
 
-def _applied(make: Machine, restored: Restored, rows: Sequence[Row], data: Data) -> int:
+def _digests(
+    make: Machine, restored: Restored, rows: Sequence[Row], data: Data, all_committed: bool
+) -> tuple[int, int | None]:
     machine = make()
     machine.clear()
     machine.load(rows)
+    held = int(machine.digest())
+    if not all_committed:
+        return held, None
     for entry in restored.entries:
         if entry.index > data.at:
             for command in entry.commands:
                 machine.apply(entry.index, command)
-    return int(machine.digest())
+    return held, int(machine.digest())
 
 
 def _next(log: Log, data: Data) -> Entry:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from crash_belief import entry_facts
+from crash_boot import GID, Nobody, Seat
 from crash_recording import Recorder
-from crash_stage import GID, PATIENCE_SECONDS, SHARDS, TICK_SECONDS, Nobody, Stage
+from crash_stage import PATIENCE_SECONDS, SHARDS, TICK_SECONDS, Stage
 from crash_workloads import GaveUp, Workload, filling, keys
 from twisted.internet.defer import Deferred, succeed
 
@@ -323,11 +324,14 @@ def _group() -> GroupMachine:
     return GroupMachine(GID)
 
 
+_ALONE: Final = Seat("group")
+_ONE_OF_THREE: Final = Seat("group", 3)
+
 MEMBERS: Final = (
-    Workload("group-puts", [_alone(group_puts, "group")], _group),
-    Workload("group-checkpoints", [_alone(group_checkpoints, "group", _LOG_BYTES_MAX)], _group),
-    Workload("group-migration", [_alone(group_migration, "group", _LOG_BYTES_MAX)], _group),
-    Workload("controller", [_alone(controller, "controller", 1_000)], ControllerMachine),
-    Workload("follower", [_led(follower, 800)]),
-    Workload("follower-installs", [_led(follower_installs)]),
+    Workload("group-puts", [_alone(group_puts, "group")], _group, _ALONE),
+    Workload("group-checkpoints", [_alone(group_checkpoints, "group", _LOG_BYTES_MAX)], _group, _ALONE),
+    Workload("group-migration", [_alone(group_migration, "group", _LOG_BYTES_MAX)], _group, _ALONE),
+    Workload("controller", [_alone(controller, "controller", 1_000)], ControllerMachine, Seat("controller")),
+    Workload("follower", [_led(follower, 800)], seat=_ONE_OF_THREE),
+    Workload("follower-installs", [_led(follower_installs)], seat=_ONE_OF_THREE),
 )

@@ -36,6 +36,12 @@ PLANTS: Final = {
         "        await self._log_disk.run(partial(self._log_store.reset, answer.index, answer.term))\n"
         "        await run(partial(checkpoint.commit, answer.index, answer.term))\n",
     ),
+    # A member starts without the rows that its directory holds (hazard 19).
+    "unread-rows": Plant(
+        "twisted_kv.replica.member",
+        "            parts.machine.load(rows)\n",
+        "            parts.machine.load(())\n",
+    ),
     # The names of a new directory's files are not synced before they are renamed (hazard 35).
     "unsynced-names": Plant(
         "twisted_kv.storage.directory",

@@ -37,6 +37,7 @@ class Points:
         opened: how many of them differ, and so were opened.
         judged: states × moments at which something was acknowledged.
         mended: in how many of those opened the second half of an install was done.
+        booted: on how many of those opened a whole member was started.
         violations: what is wrong, and the options that show it again.
     """
 
@@ -48,6 +49,7 @@ class Points:
     opened: int = 0
     judged: int = 0
     mended: int = 0
+    booted: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     violations: list[tuple[str, str]] = field(default_factory=list)
 
@@ -60,6 +62,7 @@ class Failures:
     ended: dict[str, Counter[str]] = field(default_factory=dict)
     runs: int = 0
     states: int = 0
+    booted: int = 0
     violations: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -79,7 +82,7 @@ def hunt_points(name: str, scratch: Path, seed: int, states_max: int, every: int
         return found
     found.writes = sum(record.kind == "W" for record in done.log)
     found.syncs = sum(record.kind == "S" for record in done.log)
-    judge = Judge(scratch, workload.machine)
+    judge = Judge(scratch, workload.machine, workload.seat)
     for point, what, belief, pictures in _crash_points(done, seed, states_max, every, only, found):
         for words, picture in pictures:
             complaint = judge.wrong(picture, belief)
@@ -90,7 +93,7 @@ def hunt_points(name: str, scratch: Path, seed: int, states_max: int, every: int
                 found.violations.append((f"point {point} ({what}), {words}: {complaint}", replay))
         if len(found.violations) >= VIOLATIONS_MAX:
             break
-    found.opened, found.judged, found.mended = judge.opened, judge.judged, judge.mended
+    found.opened, found.judged, found.mended, found.booted = judge.opened, judge.judged, judge.mended, judge.booted
     return found
 
 
@@ -152,7 +155,7 @@ def hunt_failures(name: str, scratch: Path, seed: int, every: int, call: Call, o
     """
     workload = BY_NAME[name]
     found = Failures(name)
-    judge = Judge(scratch, workload.machine)
+    judge = Judge(scratch, workload.machine, workload.seat)
     chosen = faults(workload, scratch, call, every, seed) if only is None else [(only, run(workload, scratch, only))]
     for fault, done in chosen:
         found.runs += 1
@@ -163,7 +166,7 @@ def hunt_failures(name: str, scratch: Path, seed: int, every: int, call: Call, o
             found.violations.append((f"{fault}: {complaint}", f"{name} --seed {seed} --fault {again}"))
         if len(found.violations) >= VIOLATIONS_MAX:
             break
-    found.states = judge.judged
+    found.states, found.booted = judge.judged, judge.booted
     return found
 
 

@@ -11,9 +11,10 @@ from random import Random
 from types import MappingProxyType
 from typing import Any, Final
 
+from crash_boot import GID, Nobody
 from crash_recording import Recorder
 from crash_workloads import GaveUp, MarkedDirectory
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -22,7 +23,6 @@ from twisted_kv.consensus.raft.messages import (
     MESSAGES,
 )
 from twisted_kv.consensus.raft.node import RaftNode
-from twisted_kv.interfaces import NotSent
 from twisted_kv.machines.commands import (
     GROUP_COMMANDS,
 )
@@ -39,7 +39,6 @@ from twisted_kv.transport.wire import (
     Unsettled,
 )
 
-GID: Final = 7
 SHARDS: Final = 4
 TICK_SECONDS: Final = 0.01
 PATIENCE_SECONDS: Final = 6.0
@@ -188,16 +187,3 @@ def _without_chores(machine: Any) -> Any:
     """What a leader would do by itself is asked for here, command by command."""
     machine.chores = lambda: ()
     return machine
-
-
-class Nobody:
-    """A network without anybody, and what other networks here have in common with it."""
-
-    def send(self, endpoint: str, verb: str, body: bytes) -> None:
-        pass
-
-    def call(self, endpoint: str, verb: str, body: bytes, timeout: float) -> Deferred[bytes]:
-        return fail(NotSent("nobody listens"))
-
-    def close(self) -> Deferred[None]:
-        return succeed(None)

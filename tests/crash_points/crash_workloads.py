@@ -10,10 +10,12 @@ the disk's is taken in some hundred calls.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from crash_belief import Data, Log, digest, entry_facts, value_facts
+from crash_boot import Seat
 from crash_judge import BALLAST_BYTES, Machine, all_rows
 from crash_recording import Recorder
 
@@ -42,12 +44,14 @@ class Workload(NamedTuple):
 
     Attributes:
         lives: run one after the other, each given the recorder and the directory's path.
-        machine: makes the machine of its member, None if there is none.
+        machine: makes the machine of its member, None if there is none, or if nobody knows what is committed.
+        seat: whose directory it is; None if no member could be booted on what the workload writes.
     """
 
     name: str
     lives: Sequence[Callable[[Recorder, str], None]]
     machine: Machine | None = None
+    seat: Seat | None = None
 
 
 class MarkedLog:
@@ -172,28 +176,32 @@ class MarkedDirectory:
 
 
 class Stores(MarkedDirectory):
-    """Short words for the scripts below; a full disk is met as the replica meets it: make room, try again."""
+    """Short words for the scripts below; a full disk is met as the replica meets it: make room, try again.
+
+    A save is tried again by itself. What of a checkpoint finds no room undoes all of it, so the whole of it is begun
+    anew with the rows that it had (replica/checkpoints: they are kept for the next one).
+    """
 
     def vote(self, term: int, vote: int) -> None:
-        self._insist(lambda: self.log.save(Ready(hard_state=HardState(term, vote))))
+        self.insist(lambda: self.log.save(Ready(hard_state=HardState(term, vote))))
 
     def append(self, first: int, count: int, term: int, size: int = 100, **ready: Any) -> None:
         """``count`` entries from ``first`` on, in one save."""
         made = tuple(Entry(index, term, (filling(f"{index}/{term}", size),)) for index in range(first, first + count))
-        self._insist(lambda: self.log.save(Ready(entries=made, **ready)))
+        self.insist(lambda: self.log.save(Ready(entries=made, **ready)))
 
     def trim(self, index: int, term: int, rows_max: int = 500) -> None:
-        self._insist(lambda: self._trimmed(index, term, rows_max))
+        self.insist(lambda: self._trimmed(index, term, rows_max))
 
     def _trimmed(self, index: int, term: int, rows_max: int) -> None:
         while not self.log.trim(index, term, rows_max):
             pass
 
     def reset(self, index: int, term: int) -> None:
-        self._insist(lambda: self.log.reset(index, term))
+        self.insist(lambda: self.log.reset(index, term))
 
     def bind(self, **facts: str) -> None:
-        self._insist(lambda: self.log.bind(facts))
+        self.insist(lambda: self.log.bind(facts))
 
     def checkpoint(
         self, index: int, term: int, *slices: Iterable[Row], fresh: bool = False, drops: Sequence[tuple[int, int]] = ()
@@ -209,9 +217,10 @@ class Stores(MarkedDirectory):
                 checkpoint.write(list(rows))
             checkpoint.commit(index, term)
 
-        self._insist(write)
+        self.insist(write)
 
-    def _insist(self, write: Callable[[], None]) -> None:
+    def insist(self, write: Callable[[], None]) -> None:
+        """Do it; if there is no room, make some and do it again."""
         for _ in range(TRIES):
             try:
                 write()
@@ -296,13 +305,19 @@ def slices(stores: Stores) -> None:
     """A checkpoint in many turns, spilled before it commits; the log is saved in between."""
     stores.append(1, 5, 1, hard_state=HardState(1, 1))
     for number in range(3):
-        checkpoint = stores.data.checkpoint()
-        for place in range(6):
-            checkpoint.write(keys(30 * place, 30, f"s{number}", size=400))
-            stores.append(6 + 6 * number + place, 1, 1)
-        while number == 2 and not checkpoint.drop(0, 1, 50):
-            stores.vote(1, 1)
-        checkpoint.commit(5 + number, 1)
+        meanwhile = iter(range(6 + 6 * number, 12 + 6 * number))
+
+        def write(number: int = number, meanwhile: Iterator[int] = meanwhile) -> None:
+            checkpoint = stores.data.checkpoint()
+            for place in range(6):
+                checkpoint.write(keys(30 * place, 30, f"s{number}", size=400))
+                for index in islice(meanwhile, 1):  # what was saved is not saved again
+                    stores.append(index, 1, 1)
+            while number == 2 and not checkpoint.drop(0, 1, 50):
+                stores.vote(1, 1)
+            checkpoint.commit(5 + number, 1)
+
+        stores.insist(write)
 
 
 def aborted(stores: Stores) -> None:
@@ -310,9 +325,13 @@ def aborted(stores: Stores) -> None:
     stores.append(1, 9, 1, hard_state=HardState(1, 1))
     stores.checkpoint(1, 1, keys(0, 40, "a", size=300))
     for number in range(4):
-        checkpoint = stores.data.checkpoint(fresh=number == 3)
-        checkpoint.write(keys(0, 150, "never", size=500))
-        checkpoint.abort()
+
+        def undone(number: int = number) -> None:
+            checkpoint = stores.data.checkpoint(fresh=number == 3)
+            checkpoint.write(keys(0, 150, "never", size=500))
+            checkpoint.abort()
+
+        stores.insist(undone)
         stores.checkpoint(2 + number, 1, keys(number, 2, f"b{number}"))
         stores.append(10 + number, 1, 1)
 

@@ -79,6 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--plant", choices=tuple(PLANTS), help="put a known fault in first")
     parser.add_argument("--point", type=int, help="this crash point only")
     parser.add_argument("--fault", help="this fault only: CALL:K:HOW, or CALL:K+:HOW for all from the K-th on")
+    parser.add_argument("--results", type=Path, help="keep what is found in this file, and go on where it ends")
     options = parser.parse_args()
     unknown = set(options.workloads) - set(NAMES)
     if unknown or options.every < 1 or options.states_max < 2:
@@ -111,12 +112,22 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
 
 
 def _hunted(options: argparse.Namespace, scratch: Path) -> list[Any]:
-    found: list[Any] = []
+    from crash_results import Results
+
+    tasks = _tasks(options)
+    deciding = {name: getattr(options, name) for name in ("seed", "every", "states_max", "plant", "point", "fault")}
+    results = Results(options.results, deciding) if options.results is not None else None
+    found: list[Any] = [results.found[task] for task in tasks if task in results.found] if results is not None else []
+    if found:
+        tasks = [task for task in tasks if results is None or task not in results.found]
+        _say(f"{len(found)} tasks were done before, {len(tasks)} are left")
     pool = ProcessPoolExecutor(options.jobs, get_context("spawn"), _begin, (options.plant,))
     try:
-        waiting = [pool.submit(_carry_out, task, str(scratch), vars(options)) for task in _tasks(options)]
+        waiting = {pool.submit(_carry_out, task, str(scratch), vars(options)): task for task in tasks}
         for done in as_completed(waiting):
             found.append(done.result())
+            if results is not None:
+                results.keep(waiting[done], found[-1])
             _say("!" if found[-1].violations else ".", end="")
     except KeyboardInterrupt:
         _say("\nstopped; so far:")
@@ -159,7 +170,7 @@ def _carry_out(task: Task, scratch: str, options: dict[str, Any]) -> Points | Fa
 
 
 def _print_points(rows: list[Points]) -> None:
-    columns = ("writes", "syncs", "points", "states", "opened", "judged", "mended")
+    columns = ("writes", "syncs", "points", "states", "opened", "judged", "mended", "booted")
     _say(f"\n{'crash points of':<20}" + "".join(f"{name:>9}" for name in (*columns, "refused", "wrong")))
     totals: Counter[str] = Counter()
     for row in rows:
@@ -182,7 +193,9 @@ def _print_failures(rows: list[Failures]) -> None:
     runs, states = sum(row.runs for row in rows), sum(row.states for row in rows)
     total: Counter[str] = sum(ended.values(), Counter())
     _say(f"{'all':<20}{runs:>9}" + "".join(f"{total[word]:>21}" for word in words))
-    _say(f"after each: started again without faults, and the power cut before and after that: {states} states")
+    booted = sum(row.booted for row in rows)
+    _say(f"after each: started again without faults, and the power cut before and after that: {states} states,")
+    _say(f"a whole member booted on {booted} of them")
 
 
 def _command(options: argparse.Namespace) -> str:

@@ -34,9 +34,18 @@ def test_the_power_fails_at_points_of_all_twenty_workloads():
     assert status == 0, output
     names = re.findall(r"^([a-z-]+)  +\d", output, re.MULTILINE)
     assert len(names) == 21 and names[-1] == "all"
-    writes, syncs, points, states, opened, judged, _, refused, wrong = figures(output, "all")
-    assert min(writes, syncs, points) > 500 and judged >= states > opened > 200
+    writes, syncs, points, states, opened, judged, _, booted, refused, wrong = figures(output, "all")
+    assert min(writes, syncs, points) > 500 and judged >= states > opened > 200 and booted > 50
     assert refused == wrong == 0
+
+
+def test_a_hunt_that_was_stopped_goes_on_where_it_was(tmp_path):
+    arguments = ("votes", "--part", "points", "--every", 40, "--results", tmp_path / "results.jsonl")
+    status, first = hunt(*arguments)
+    assert status == 0 and "were done before" not in first
+    status, second = hunt(*arguments)
+    assert status == 0 and "1 tasks were done before, 0 are left" in second
+    assert figures(second, "votes") == figures(first, "votes")
 
 
 def test_calls_fail_in_two_workloads():
@@ -53,11 +62,13 @@ def test_calls_fail_in_two_workloads():
         ("normal", ("appends", "--part", "points", "--every", 9), "the log is"),
         ("early", ("follower", "--part", "points", "--every", 5), "was acknowledged to a leader"),
         ("log-first", ("follower-installs", "--part", "points", "--every", 5), "do not belong together"),
+        ("unread-rows", ("follower-installs", "--part", "points", "--every", 10), "holds other rows"),
         ("definite", ("votes", "--fault", "sync:22+:EIO"), "the log is"),
     ],
 )
 def test_a_planted_fault_is_found(plant, arguments, complaint):
-    """Unsynced commits; answers before the save; the log emptied before the rows are there; unknown told as no."""
+    """Unsynced commits; answers before the save; the log emptied before the rows are there; rows that a start does not
+    read; unknown told as no."""
     status, output = hunt(*arguments, "--plant", plant)
     assert status == 1, output
     assert f"VIOLATION {arguments[0]}: " in output and complaint in output
