@@ -13,7 +13,6 @@ from twisted_kv.admin import render, simulating
 from twisted_kv.admin.cli import cli
 from twisted_kv.admin.running import Status
 from twisted_kv.simulation.doors.rare import RARE
-from twisted_kv.simulation.faults.nemesis import PLANS
 from twisted_kv.simulation.judges.checkers import EQUAL, Violation
 from twisted_kv.simulation.lives import campaign, run
 from twisted_kv.simulation.lives.reports import Report
@@ -87,9 +86,9 @@ def test_a_few_void_lives_are_named_and_more_fail(stage: Stage) -> None:
 
 
 def test_all_plans_in_turn_from_a_given_seed(stage: Stage) -> None:
-    count = len(PLANS)
+    count = len(run.PLANS)
     assert stage.kv("--plan", "all", "--seeds", str(count), "--from", "1000", "--digests") == Status.DONE
-    assert sorted(line.split()[0] for line in stage.lines) == sorted(PLANS)
+    assert sorted(line.split()[0] for line in stage.lines) == sorted(run.PLANS)
     assert sorted(int(line.split()[1]) for line in stage.lines) == list(range(1000, 1000 + count))
     assert stage.lines[0].split()[2] == f"digest{stage.lines[0].split()[1]}"
 

@@ -4,6 +4,7 @@ import pytest
 
 from twisted_kv.simulation.doors.network import Hub
 from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.echoes import Echoes
 from twisted_kv.simulation.faults.knobs import USUAL
 from twisted_kv.simulation.judges.invariants import Watch
 from twisted_kv.simulation.judges.sights import Sights
@@ -34,7 +35,8 @@ def test_rivals_sit_under_the_gid_of_others(key, gid, kind):
 def test_a_member_that_is_started_forms_its_group_and_knows_what_it_was_given(tmp_path):
     world = World(1)
     hub, watch, torn = Hub(world), Watch(), {"g7-1"}
-    booting = Booting(world, hub, watch, Sights(world), USUAL, 10, 1 << 20, torn, lambda: ("sim:ctl-1",))
+    echoes = Echoes(world, lambda gid, verb, command: None)
+    booting = Booting(world, hub, watch, Sights(world), USUAL, 10, 1 << 20, torn, echoes, lambda: ("sim:ctl-1",))
     seat = Seat("g7-1", 7, 1, str(tmp_path))
     boot = booting.boot(seat, "g7-1/1", {1: seat.endpoint}, lambda host, failure: watch.report(str(failure)))
     assert (boot.host.name, boot.member.replica) == ("g7-1", None)

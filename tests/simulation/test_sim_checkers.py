@@ -9,21 +9,24 @@ from random import Random
 
 import msgspec
 import pytest
+from planted_service import PLANTED as PLANTED_SERVICE
 from small_lives import SHORT
 from twisted.internet.defer import fail
 
 from twisted_kv.client.clerk import Clerk
 from twisted_kv.client.controller_clerk import ControllerClerk
+from twisted_kv.consensus.raft import election, replication
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import Entry, HardState, Restored, TransferLeadership
 from twisted_kv.errors import Unavailable
-from twisted_kv.machines import controller
+from twisted_kv.machines import controller, migration
 from twisted_kv.machines.commands import CONTROLLER_COMMANDS, Administer, Claim, Enroll, Found, Join
 from twisted_kv.machines.controller import ControllerMachine
 from twisted_kv.machines.copies import Copies
 from twisted_kv.machines.group import GroupMachine
-from twisted_kv.machines.migration import Leaving
+from twisted_kv.machines.migration import Arrived, Leaving, Pulling
 from twisted_kv.machines.sessions import Sessions
+from twisted_kv.replica import checkpoints
 from twisted_kv.replica.doors import GroupDoors
 from twisted_kv.replica.mail import Mail
 from twisted_kv.replica.reconciler import GroupChores, NotYet
@@ -35,8 +38,11 @@ from twisted_kv.simulation.judges.checkers import CHECKERS, Violation
 from twisted_kv.simulation.judges.history import History
 from twisted_kv.simulation.judges.invariants import Watch, WatchedCore, WatchedMachine, exactly_once
 from twisted_kv.simulation.lives import life, recovery
+from twisted_kv.simulation.lives.cores import CorePlan, live_cores
 from twisted_kv.simulation.lives.life import run_seed
+from twisted_kv.storage import data_store
 from twisted_kv.storage.log_store import LogStore
+from twisted_kv.storage.sqlite_file import _connect
 from twisted_kv.transport.chunks import Uploads
 
 
@@ -126,6 +132,27 @@ def two_entries_at_one_index(monkeypatch):
     return watch.wrong
 
 
+# ── small groups, of cores alone ───────────────────────────────────────────────────────────────────
+
+
+def cores_lived(monkeypatch, *patch):
+    monkeypatch.setattr(*patch)
+    reports = (live_cores(seed, CorePlan("cores", turns=(200,), times=(1,))) for seed in range(1, 41))
+    return next((report.violations for report in reports if report.violations), ())
+
+
+def commit_what_is_not_saved(monkeypatch):
+    return cores_lived(monkeypatch, replication, "committed_index", lambda acked, voters: max(acked.values()))
+
+
+def ask_nobody_first(monkeypatch):
+    return cores_lived(monkeypatch, election, "ask_pre_votes", partial(election.campaign, transfer=False))
+
+
+def lead_without_a_quorum(monkeypatch):
+    return cores_lived(monkeypatch, election, "check_quorum", lambda state, role: None)
+
+
 # ── lives in which something was made worse ────────────────────────────────────────────────────────
 
 
@@ -163,6 +190,19 @@ def answer_before_saving(monkeypatch):
     return lived(monkeypatch, "calm", seconds=1.0)
 
 
+def leave_rows_out(monkeypatch):
+    """Hazard 18: a checkpoint claims an index and lacks rows of it."""
+    slices = checkpoints.slices
+    monkeypatch.setattr(checkpoints, "slices", lambda changes: (rows[1:] for rows in slices(changes)))
+    return lived(monkeypatch, "crashes", log_bytes_max=300)
+
+
+def let_readers_write(monkeypatch):
+    """Hazard 36."""
+    monkeypatch.setattr(data_store, "open_reader", lambda path: _connect(path, "rw"))
+    return lived(monkeypatch, "rows", log_bytes_max=300)
+
+
 def keep_what_differs(monkeypatch):
     """Hazard 20: every replica has its own idea of its state."""
     monkeypatch.setattr(GroupMachine, "digest", lambda self: id(self))
@@ -181,6 +221,48 @@ def serve_what_is_leaving(monkeypatch):
 
     monkeypatch.setattr(Copies, "turn", turned)
     return lived(monkeypatch, "churn")
+
+
+def serve_nothing_while_a_shard_moves(monkeypatch):
+    """Hazard 44."""
+    write = GroupMachine._write
+
+    def wrote(self, command):
+        if not self._held_back():
+            return write(self, command)
+        return tuple(self._elsewhere(shard) for shard in [0] * len(command.operations))
+
+    monkeypatch.setattr(GroupMachine, "_write", wrote)
+    return lived(monkeypatch, "churn")
+
+
+def take_in_any_chunk(monkeypatch):
+    """Scenario 28."""
+
+    def goes_on(state, event):
+        return Pulling(state.source, state.endpoints, state.chunk + 1, event.after or state.after)
+
+    monkeypatch.setitem(migration.TRANSITIONS, (Pulling, Arrived), goes_on)
+    return lived(monkeypatch, "echoes", seconds=6.0, fidgets=True, knobs=Knobs(chunk_bytes=100))
+
+
+def log_what_belongs_elsewhere(monkeypatch):
+    """Hazard 26."""
+    monkeypatch.setattr(GroupMachine, "turned_away", lambda self, command: None)
+    return lived(monkeypatch, "churn")
+
+
+def keep_an_id(monkeypatch):
+    """Hazard 42."""
+    lost = Clerk.session_lost
+
+    def session_lost(self, session):
+        nonce = self._nonce
+        lost(self, session)
+        self._nonce = nonce
+
+    monkeypatch.setattr(Clerk, "session_lost", session_lost)
+    return lived(monkeypatch, "sessions", ramblers=4, keys=1, knobs=Knobs(sessions_max=2))
 
 
 def spread_anew(monkeypatch):
@@ -365,6 +447,7 @@ def keep_memory_of_transfers(monkeypatch):
 
 
 PLANTED = {
+    **PLANTED_SERVICE,
     checkers.ONE_LEADER: two_leaders,
     checkers.APPEND_ONLY: leader_that_changes_its_log,
     checkers.LOG_MATCHING: logs_that_have_parted,
@@ -372,8 +455,17 @@ PLANTED = {
     checkers.ONE_ORDER: two_entries_at_one_index,
     checkers.SAVED_FIRST: answer_before_saving,
     checkers.NOT_FORGOTTEN: forget_the_log,
+    checkers.AS_WRITTEN: leave_rows_out,
+    checkers.ONE_WRITER: let_readers_write,
+    checkers.KEPT: commit_what_is_not_saved,
+    checkers.TERM_STAYS: ask_nobody_first,
+    checkers.STALE_LEADER: lead_without_a_quorum,
     checkers.EQUAL: keep_what_differs,
     checkers.ONE_OWNER: serve_what_is_leaving,
+    checkers.BY_THE_BOOK: serve_nothing_while_a_shard_moves,
+    checkers.IN_STEP: take_in_any_chunk,
+    checkers.WORTH_LOGGING: log_what_belongs_elsewhere,
+    checkers.FRESH_ID: keep_an_id,
     checkers.STOPPED: break_in_apply,
     checkers.LOGGED: break_in_apply,
     checkers.DOOR: open_a_door_that_breaks,

@@ -6,7 +6,9 @@ from twisted_kv.errors import StartRefused
 from twisted_kv.machines.commands import READS, Done, Read
 from twisted_kv.simulation.doors.world import World
 from twisted_kv.simulation.faults.knobs import Knobs
+from twisted_kv.simulation.judges.checkers import ONE_WRITER
 from twisted_kv.simulation.lives.cluster import CONTROLLERS, SUPERVISOR_SECONDS, Cluster
+from twisted_kv.storage import directory
 from twisted_kv.transport.wire import ANSWERS, KV_READ, PEER_STEP, Outcomes
 
 
@@ -204,6 +206,25 @@ def test_a_damaged_directory_that_nobody_flipped_is_no_harmless_matter(site):
         file.write(b"x" * 100)
     with pytest.raises(StartRefused):
         site.cluster.restart(name)
+
+
+def test_another_process_on_a_directory_in_use_is_refused_and_harms_nobody(site, monkeypatch):
+    """Hazard 37; a lock that several may hold is found."""
+    told, world = site.told, site.world
+    assert told(site.clerk.put("k", "v")) is None
+    names = site.cluster.groups[100]
+    site.cluster.hold(names[1])
+    for name in names:
+        site.cluster.start_twice(name)
+    site.cluster.release(names[1])
+    assert world.reached["second process refused"] == 3
+    assert told(site.clerk.append("k", "w")) is None
+    site.cluster.kill(names[0])
+    monkeypatch.setattr(directory.fcntl, "LOCK_EX", directory.fcntl.LOCK_SH)
+    site.cluster.restart(names[0])
+    site.cluster.start_twice(names[0])
+    assert [violation.checker for violation in site.cluster.watch.wrong] == [ONE_WRITER]
+    site.cluster.watch.wrong.clear()
 
 
 def test_members_of_one_process_live_and_die_together(tmp_path):

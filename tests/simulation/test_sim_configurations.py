@@ -238,6 +238,22 @@ def test_what_administrators_are_told():
     assert controllers.found[-1] == CONFIGURATIONS
 
 
+def test_who_asks_for_a_number_is_given_it():
+    """Scenario 45: 0 is the empty one; beyond the newest, the newest."""
+    controllers = Controllers()
+    made = [empty_configuration(SHARDS, 1000)]
+    made += [controllers.change(Join(groups(gid))).configuration for gid in (1, 2)]
+    chronicle = controllers.chronicle
+    for num in range(3):
+        chronicle.told_numbered(num, 2, made[num], "a")
+    chronicle.told_numbered(9, 2, made[2], "a")
+    chronicle.told_numbered(2, 1, made[1], "a")  # asked before anybody was told of it
+    assert controllers.found == []
+    chronicle.told_numbered(0, 2, made[2], "a")
+    chronicle.told_numbered(2, 2, made[1], "a")
+    assert controllers.found == [CONFIGURATIONS, CONFIGURATIONS]
+
+
 def test_a_controller_that_has_founded_nothing_is_not_judged():
     found = []
     chronicle = Chronicle(lambda checker, text: found.append(checker))

@@ -9,6 +9,7 @@ from twisted_kv.errors import StartRefused
 from twisted_kv.machines.rows import Row
 from twisted_kv.simulation.doors import damage
 from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.lives.boot import Directory
 from twisted_kv.storage.directory import open_directory
 
 
@@ -98,3 +99,27 @@ def test_the_last_two_transactions_are_never_flipped(tmp_path):
         assert not where.startswith("log.sqlite3-wal")
         for name, content in before.items():
             (tmp_path / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(("synchronous", "survive"), [("FULL", 20), ("EXTRA", 20), ("NORMAL", 0), ("OFF", 0)])
+def test_a_power_cut_takes_commits_that_nobody_synced(tmp_path, synchronous, survive):
+    """Hazards 29 and 30: what SQLite is set to decides what is left, not what the program believes."""
+    directory = open_directory(str(tmp_path), synchronous=synchronous, ballast_bytes=0)
+    for index in range(1, 21):
+        directory.log.save(Ready(hard_state=HardState(index, 1), entries=(Entry(index, index, (b"x" * 50,)),)))
+    watched = Directory(directory, directory.log)
+    damage.power_cut(str(tmp_path), watched.close, watched.unsynced())
+    restored, _, _ = held(tmp_path)
+    assert len(restored.entries) == survive
+
+
+def test_most_flips_hit_something(tmp_path):
+    damage.power_cut(str(tmp_path), filled(tmp_path).close)
+    held(tmp_path)  # opening moves what is in the write-ahead logs
+    before = {name: (tmp_path / name).read_bytes() for name in damage.FILES if (tmp_path / name).exists()}
+    hits = 0
+    for seed in range(100):
+        name, place = damage.flip(str(tmp_path), World(seed).random_for("flip")).split("@")
+        hits += before[name][int(place)] != 0
+        (tmp_path / name).write_bytes(before[name])
+    assert hits >= 60

@@ -24,7 +24,9 @@ from twisted_kv.transport.wire import PEER_STEP, STEP, Step
 
 
 class Scripted:
-    """A core that gives the Readys it was made with."""
+    """A core that gives the Readys it was made with; its log begins at the beginning."""
+
+    log = SimpleNamespace(boundary=Position(0, 0))
 
     def __init__(self, *readys):
         self._readys = list(readys)

@@ -55,6 +55,12 @@ def test_every_knob_is_turned_in_some_life_and_all_are_usual_in_others():
         assert len({getattr(knobs.settings, name) for knobs in drawn}) > 1
 
 
+def test_a_plan_may_wish_for_small_tables_whatever_else_is_drawn():
+    drawn = [draw_knobs(World(seed).random_for("knobs"), (0.0,), (1, 2)) for seed in range(50)]
+    assert {knobs.sessions_max for knobs in drawn} == {1, 2}
+    assert any(knobs.settings == USUAL.settings for knobs in drawn)
+
+
 def test_clocks_run_at_rates_within_the_drift():
     random = World(1).random_for("clock")
     rates = [Knobs(drift=0.5).rate(random) for _ in range(100)]

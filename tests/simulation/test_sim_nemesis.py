@@ -20,6 +20,7 @@ from twisted_kv.simulation.doors.network import RELIABLE, Hub
 from twisted_kv.simulation.doors.world import World
 from twisted_kv.simulation.faults.moments import LOG_MOMENTS, MOMENTS
 from twisted_kv.simulation.faults.nemesis import PLANS, Nemesis, Plan
+from twisted_kv.simulation.faults.sequences import SEQUENCE_SECONDS
 from twisted_kv.transport.wire import STEP, Step
 
 
@@ -29,10 +30,11 @@ class Paper:
     def __init__(self, world):
         self.world = world
         self.hub = Hub(world)
-        self.groups = {0: ["c1", "c2", "c3"], 100: ["a1", "a2", "a3"]}
+        self.groups = {0: ["c1", "c2", "c3"], 100: ["a1", "a2", "a3"], 101: ["b1", "b2", "b3"]}
         self.hosts, self._disks = {}, {}
         self.suffered = []
         self.moment = None
+        self.echoes = self
         for members in self.groups.values():
             for name in members:
                 self.restart(name)
@@ -62,6 +64,22 @@ class Paper:
             self.kill(name)
 
     flip = wipe
+
+    def cut_at_start(self, name):
+        self.suffered.append("cut at start")
+
+    def start_twice(self, name):
+        assert name in self.hosts
+        self.suffered.append("started twice")
+
+    def sound(self, seconds):
+        self.suffered.append("echo")
+
+    def misquote(self):
+        self.suffered.append("misquote")
+
+    def hush(self):
+        self.suffered.append("silence")
 
     def leap(self, name, seconds):
         self.suffered.append("leap")
@@ -123,7 +141,9 @@ ONE_OF_EACH = (
     TimeoutNow(1, 2, 3),
 )
 EVERY_FAULT = sorted({fault for plan in PLANS.values() for fault in plan.faults})
-LEAVES_NO_MARK = {"leap": "leap", "invade": "invaded", "move_house": "moved 100"}
+LEAVES_NO_MARK = {"leap": "leap", "invade": "invaded", "move_house": "moved 100", "second_process": "started twice"} | {
+    fault: fault for fault in ("echo", "misquote")
+}
 
 
 @pytest.mark.parametrize("fault", EVERY_FAULT)
@@ -150,7 +170,7 @@ def test_each_fault_does_something_and_passes_by_itself(fault):
                 disk.run(lambda: None)
         world.run_until(lambda: paper.dead, 0.01)
     assert not paper.is_well()
-    world.run_for(0.41)
+    world.run_for(SEQUENCE_SECONDS if fault == "outdate" else 0.41)
     assert paper.is_well()
 
 
@@ -177,6 +197,14 @@ def test_a_minority_is_apart_from_its_own_group_only():
     cuts = {(a, b) for a in paper.alive for b in paper.alive if paper.hub.severed(a, b)}
     assert len(cuts) == 4
     assert all(a[0] == b[0] for a, b in cuts)
+
+
+def test_groups_are_apart_from_each_other_and_not_within():
+    paper = Paper(World(3))
+    Nemesis(paper.world, paper, Plan("one")).estrange()
+    severed = {(a[0], b[0]) for a in paper.alive for b in paper.alive if paper.hub.severed(a, b)}
+    assert severed == {("a", "b"), ("b", "a")}
+    assert not any(paper.hub.severed("client", name) for name in paper.alive)
 
 
 def test_only_a_minority_is_ever_wiped():

@@ -4,10 +4,10 @@ from itertools import count
 
 import pytest
 
-from twisted_kv.simulation.faults.nemesis import PLANS
 from twisted_kv.simulation.lives import run
+from twisted_kv.simulation.lives.cores import CorePlan
 from twisted_kv.simulation.lives.reports import Report
-from twisted_kv.simulation.lives.run import ALL, lives, plan_of, spans
+from twisted_kv.simulation.lives.run import ALL, PLANS, lives, plan_of, run_seed, spans
 
 
 @pytest.fixture
@@ -25,6 +25,14 @@ def test_each_seed_lives_by_the_plan_that_was_named(quick):
 def test_all_plans_are_lived_in_turn(quick):
     assert {report.plan for report in lives(range(len(PLANS)), ALL, 1)} == set(PLANS)
     assert plan_of(ALL, 7) is plan_of(ALL, 7 + len(PLANS))
+
+
+def test_a_plan_of_cores_is_lived_by_cores_alone():
+    """One place decides which kind of life a plan is for."""
+    assert isinstance(plan_of("cores", 1), CorePlan)
+    report = run_seed(3, PLANS["cores"])
+    assert (report.plan, report.verdict) == ("cores", "ok")
+    assert "turns" in report.figures
 
 
 def test_no_more_seeds_are_taken_than_are_wanted(quick):

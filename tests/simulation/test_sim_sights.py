@@ -4,6 +4,7 @@ from functools import partial
 
 import msgspec
 import pytest
+from twisted.internet.defer import succeed
 
 from twisted_kv.machines.commands import (
     CONTROLLER_COMMANDS,
@@ -21,7 +22,9 @@ from twisted_kv.machines.commands import (
 )
 from twisted_kv.machines.configuration import empty_configuration
 from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.moments import SeenNetwork
 from twisted_kv.simulation.judges.sights import Sights
+from twisted_kv.transport.wire import PEER_ROWS, PEER_STEP, ROWS_ANSWER, RowsAnswer
 
 
 class Machine:
@@ -133,6 +136,28 @@ def test_a_crash_between_the_rows_and_the_log(world, sights):
     sights.rows_replaced("one", 2)
     sights.restored("one")
     assert world.reached == {"snapshot in several chunks": 1, "rows without their log": 1}
+
+
+def test_rows_of_a_later_term_than_was_heard_of(world, sights):
+    """Hazard 15."""
+    network = SeenNetwork(Peers(), sights, lambda: 3)
+    for term, verb in ((3, PEER_ROWS), (4, PEER_STEP)):
+        told = []
+        answer = ROWS_ANSWER.encode(RowsAnswer(1, 9, term, (), True))
+        network.call("peer:one", verb, answer, 1.0).addCallback(told.append)
+        assert ROWS_ANSWER.decode(told[0]).term == term
+    assert world.reached == {}
+    network.call("peer:one", PEER_ROWS, ROWS_ANSWER.encode(RowsAnswer(1, 9, 4, (), True)), 1.0)
+    assert world.reached == {"snapshot of a later term": 1}
+
+
+class Peers:
+    """They answer what they are told."""
+
+    send = close = None
+
+    def call(self, endpoint, verb, body, timeout):
+        return succeed(body)
 
 
 class Store:

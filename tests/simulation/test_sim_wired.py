@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted_kv.constants import WIRE_PART_BYTES
 from twisted_kv.errors import Overloaded
 from twisted_kv.interfaces import LostAnswer, NotSent
+from twisted_kv.simulation.doors.network import Conditions
 from twisted_kv.simulation.doors.wired import WiredHub
 from twisted_kv.simulation.doors.world import World
 from twisted_kv.simulation.faults.knobs import Knobs
@@ -69,6 +70,15 @@ def test_bodies_of_any_size_cross_whole(site):
     large = b"x" * (2 * WIRE_PART_BYTES + 1)
     assert site.asked(large) == large + b"!"
     assert site.hub.tally.attempts["echo"] == 2
+
+
+def test_a_door_that_fails_in_strange_words_has_done_what_was_asked_and_is_of_unknown_outcome(site):
+    """Hazard 40."""
+    site.hub.conditions = Conditions(strange=1.0)
+    assert type(site.asked()) is LostAnswer
+    assert site.received == [b"x"]
+    assert site.world.reached == {"strange error": 1}
+    assert not site.hub.misread
 
 
 def test_what_a_caller_may_conclude_is_what_the_transport_says(site):

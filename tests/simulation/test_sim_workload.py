@@ -7,6 +7,7 @@ from twisted.internet.task import deferLater
 from twisted_kv.errors import OutcomeUnknown, Unavailable
 from twisted_kv.machines.configuration import Configuration, Member
 from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.judges.book import home_of
 from twisted_kv.simulation.judges.history import History
 from twisted_kv.simulation.judges.linearizability import findings, fnv1a
 from twisted_kv.simulation.lives import workload
@@ -107,6 +108,16 @@ def test_calls_at_once_are_on_different_keys():
     chosen = [rambler.choices() for _ in range(50)]
     assert all(len({key for _, key, _ in choices}) == len(choices) <= 3 for choices in chosen)
     assert max(map(len, chosen)) == 3
+
+
+def test_shared_keys_have_tags_that_count_and_such_that_do_not():
+    """Scenario 48: of an empty tag, and of one that does not end, the whole key counts."""
+    keys, random = SharedKeys(3), World(1).random_for("keys")
+    assert keys.names == ["{key0}/0", "{}key1/0", "{key2/0"]
+    picked = {keys.pick(random) for _ in range(2000)}
+    assert len(picked) > 3
+    assert len({home_of(key, 1000) for key in picked if key.startswith("{key0}")}) == 1
+    assert len({home_of(key, 1000) for key in picked}) == len([key for key in picked if "key0" not in key]) + 1
 
 
 class Mortal:
@@ -215,6 +226,8 @@ def test_an_administrator_joins_leaves_and_moves_and_goes_on_after_errors():
     """Scenario §3.7: groups join and leave together, by single ones, and all leave at times."""
     world = World(2)
     controller = Controller(world.clock)
+    asked, query = [], controller.query
+    controller.query = lambda num, timeout: (asked.append(num), query(num, timeout=timeout))[1]
     admin = Administrator(
         controller, {gid: ["sim:x"] for gid in (1, 2, 3)}, 10, world.clock, world.random_for("admin"), (0.1, 0.2)
     )
@@ -223,6 +236,7 @@ def test_an_administrator_joins_leaves_and_moves_and_goes_on_after_errors():
     assert admin.changes > 100
     assert {what for what, _ in controller.seen} == {"join", "leave", "move"}
     assert {count for _, count in controller.seen} == {0, 1, 2, 3}
+    assert asked.count(0) > asked.count(-1) / 8
 
 
 def test_an_administrator_who_fidgets_moves_favourites_most_of_the_time():

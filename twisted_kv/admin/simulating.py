@@ -20,10 +20,9 @@ import click
 
 from twisted_kv.admin import render
 from twisted_kv.admin.running import Status
-from twisted_kv.simulation.faults.plans import PLANS
 from twisted_kv.simulation.lives.campaign import Campaign, by_program, program_digest, read
 from twisted_kv.simulation.lives.reports import OK, Report
-from twisted_kv.simulation.lives.run import ALL, be_silent, lives, plan_of, run_seed
+from twisted_kv.simulation.lives.run import ALL, PLANS, be_silent, lives, plan_of, run_seed
 from twisted_kv.simulation.lives.tally import Tally
 
 SEEDS: Final = 20

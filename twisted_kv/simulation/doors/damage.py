@@ -11,20 +11,28 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Final
 
 from twisted_kv.storage.schema import DATA, LOG
 
 FILES: Final = tuple(f"{kind.file}{suffix}" for kind in (LOG, DATA) for suffix in ("", "-wal"))
+_AIMED: Final = 0.7
+"""So many of the flips hit a byte that is not zero: most of a page is nothing, and a flip there is harmless."""
+
 _HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 
 
-def power_cut(path: str, close: Callable[[], None]) -> None:
-    """Close a directory so that its files are what they were before."""
+def power_cut(path: str, close: Callable[[], None], unsynced: Collection[str] = ()) -> None:
+    """Close a directory so that its files are what they were before.
+
+    Args:
+        unsynced: files whose commits are not synced one by one: the power takes what waits in their write-ahead log.
+    """
     before = {name: _read(os.path.join(path, name)) for name in FILES}
+    before |= {f"{file}-wal": b"" for file in unsynced}
     close()
     for name, content in before.items():
         _write(os.path.join(path, name), content)
@@ -44,9 +52,12 @@ def flip(path: str, random: Random) -> str:
     """Flip one bit in one file of a directory; returns the name of the file and the place."""
     sizes = {name: _flippable(name, _read(os.path.join(path, name))) for name in FILES}
     name = _by_size(sizes, random)
-    place = int(random.random() * sizes[name])
     file = os.path.join(path, name)
     content = bytearray(_read(file) or b"")
+    place = int(random.random() * sizes[name])
+    if random.random() < _AIMED and any(content[: sizes[name]]):
+        while not content[place]:
+            place = int(random.random() * sizes[name])
     content[place] ^= 1 << int(random.random() * 8)
     _write(file, bytes(content))
     return f"{name}@{place}"

@@ -41,6 +41,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
         late: it is held back ``late_seconds`` more.
         limbo: a one-way message is kept until ``Hub.release_limbo``; its duplicate, if it has one, is not.
         dead_seconds: how long a caller waits to learn that the other side is gone or cut off.
+        strange: a call is carried out, and its door then fails in words that are not ours; on streams only.
     """
 
     request_seconds: tuple[float, float] = (0.001, 0.005)
@@ -53,6 +54,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     late_seconds: tuple[float, float] = (0.2, 2.2)
     limbo: float = 0.0
     dead_seconds: tuple[float, float] = (0.0, 0.1)
+    strange: float = 0.0
 
 
 RELIABLE: Final = Conditions()
@@ -83,6 +85,7 @@ class Hub:
         tally: what crossed.
         broken: how doors failed; a door has no expected failures.
         left: what hosts that have closed everything did not give back, in words.
+        misread: what a caller was told of a strange error, in words, if it may not be.
         withheld: (host that sends, body) → whether this one-way message goes into limbo, besides those by chance.
     """
 
@@ -92,6 +95,7 @@ class Hub:
         self.tally = Tally()
         self.broken: list[Failure] = []
         self.left: list[str] = []
+        self.misread: list[str] = []
         self.random = world.random_for("network")
         self._listeners: dict[str, Listener] = {}
         self._homes: dict[str, str] = {}

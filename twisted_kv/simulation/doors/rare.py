@@ -40,6 +40,7 @@ RARE: Final[Mapping[str, str]] = {
     "snapshot installed": "A follower replaced its state by a peer's rows.",
     "snapshot overtaken": "The rows that arrived were newer than those that had been offered.",
     "snapshot failed": "Rows did not arrive whole, or were no newer than what was there.",
+    "snapshot of a later term": "Rows came of a term that whoever asked for them had not heard of (hazard 15).",
     "snapshot in several chunks": "The rows of a snapshot came in more than one piece.",
     "rows without their log": "A member died with a peer's rows committed and its log not yet reset, and came back.",
     "tail replayed": "A member applied entries again that it had applied before it died.",
@@ -51,7 +52,11 @@ RARE: Final[Mapping[str, str]] = {
     "checkpoint refused by a full disk": "Rows found no room.",
     "failed save came back": "A save that was reported as failed was there after the restart (hazard 27).",
     "torn write-ahead log harmless": "A member came back on a write-ahead log with the torn rest of a transaction.",
+    "second process refused": "A process was started on a directory that another one was using (hazard 37).",
+    "name lost with the power": "The power failed while a directory was opened, and took names that were not synced.",
     "flipped bit refused": "A member refused to start on a file in which a bit was flipped (hazard 34).",
+    # ── on the wire ────────────────────────────────────────────────────────────────────────────────
+    "strange error": "A call was carried out, and the other side failed in words that are not ours (hazard 40).",
     # ── sessions ───────────────────────────────────────────────────────────────────────────────────
     "repeat suppressed": "A write that stood in the log twice took effect once.",
     "repeat suppressed elsewhere": "A write took effect in one group, and its repeat was suppressed in another.",
@@ -70,8 +75,11 @@ RARE: Final[Mapping[str, str]] = {
     "configuration repeated": "A configuration stood in a group's log that was not the next one, or came too early.",
     # ── controllers ────────────────────────────────────────────────────────────────────────────────
     "controllers elect in mid-move": "The controllers had a new leader while a shard was under way.",
+    "forward lost": "A controller passed a change on to its leader, and was not answered.",
     "change repeated": "An administrator's change stood in the controllers' log twice, and was carried out once.",
     "join without effect": "A group joined that was there already.",
+    "echo applied": "A command of the past was put to a leader once more, and stood in the log again.",
+    "misquote refused": "A command of the past, with something else in it, stood in the log and was refused.",
     "group readdressed": "A group that stayed was given other endpoints.",
     "another group of the gid": "Processes learned that others are the group of the gid under which they run.",
 }

@@ -3,7 +3,7 @@
 Everything that can be done to a hub means the same here, as far as it has a meaning for streams (streams.py says how):
 conditions, cuts, shapes and limbo are asked for and set where they always were, so a Nemesis sees no difference. It
 decides which connections stand still where a message is withheld, and that nothing is left when all is closed; what
-crosses is Perspective Broker's.
+crosses is Perspective Broker's. A door may fail here in words that are not ours, as one of another make would.
 
 Endpoints are TCP's: ``tcp:HOST:PORT``, with the name of a simulated host.
 """
@@ -15,13 +15,18 @@ from typing import Final
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
-from twisted_kv.interfaces import Door, INetwork
+from twisted_kv.errors import KVError
+from twisted_kv.interfaces import Door, INetwork, NotSent
 from twisted_kv.simulation.doors.network import RELIABLE, Conditions, Hub
 from twisted_kv.simulation.doors.streams import HostReactor, Streams
-from twisted_kv.simulation.doors.world import Host, World
+from twisted_kv.simulation.doors.world import Host, World, chance
 from twisted_kv.transport.listening import Listening
 from twisted_kv.transport.network import PBNetwork
+from twisted_kv.transport.wire import PEER_STEP
+
+STRANGE: Final = "a door of another make has failed"
 
 PEER_PORT: Final = 7000
 """Where members of a group find each other; all others find them at the next ports, one for each move of house."""
@@ -46,7 +51,8 @@ class WiredHub(Hub):
     def listen(self, endpoint: str, host: Host, doors: Mapping[str, Door]) -> None:
         place = self._place(host)
         found: list[Listening] = []
-        place.network.listen(f"tcp:{port_of(endpoint)}", doors, {}).addCallback(found.append)
+        strange = {verb: door if verb == PEER_STEP else self._strange(door) for verb, door in doors.items()}
+        place.network.listen(f"tcp:{port_of(endpoint)}", strange, {}).addCallback(found.append)
         (listening,) = found
         place.listenings.append(listening)
         self._served[endpoint] = (host, listening)
@@ -92,6 +98,17 @@ class WiredHub(Hub):
         """Every process that has a network."""
         return list(self._places)
 
+    def _strange(self, door: Door) -> Door:
+        """The same door, which at times fails when all is done, in words that are not ours."""
+
+        def perhaps(answer: bytes) -> bytes:
+            if chance(self.random, self.conditions.strange):
+                self.world.reach("strange error")
+                raise StrangeError(STRANGE)
+            return answer
+
+        return lambda body: door(body).addCallback(perhaps)
+
     def _place(self, host: Host) -> _Place:
         place = self._places.get(host)
         if place is None:
@@ -108,6 +125,15 @@ class WiredHub(Hub):
         for listening in place.listenings:
             if listening.transfer_bytes:
                 self.left.append(f"{host.name} counts {listening.transfer_bytes} bytes of transfers that have ended")
+
+
+class StrangeError(KVError):
+    """How a program of another make fails: what it says of the outcome is not in our words (transport/faults)."""
+
+    definite = False
+
+    def described(self) -> str:
+        return self.text
 
 
 def port_of(endpoint: str) -> int:
@@ -143,7 +169,13 @@ class _Wire:
 
     def call(self, endpoint: str, verb: str, body: bytes, timeout: float) -> Deferred[bytes]:
         self._count(verb, body)
-        return self._network.call(endpoint, verb, body, timeout)
+        return self._network.call(endpoint, verb, body, timeout).addErrback(self._look_at, verb)
+
+    def _look_at(self, failure: Failure, verb: str) -> Failure:
+        """An error that the other side did not name as one of ours may mean anything (hazard 40)."""
+        if failure.check(NotSent) is not None and STRANGE in str(failure.value):
+            self._hub.misread.append(f"{self._host.name} takes a {verb} for not sent: {failure.value}")
+        return failure
 
     def _count(self, verb: str, body: bytes) -> None:
         assert isinstance(body, bytes), f"{verb} carries {type(body).__name__}, not bytes"

@@ -97,10 +97,13 @@ class Disk(NamedTuple):
 
     def after(self, ready: Ready) -> Disk:
         """This disk when the Ready is saved."""
+        hard_state, held = ready.hard_state or self.hard_state, self.entries
+        if ready.cut is None and (not ready.entries or not held or ready.entries[0].index > held[-1].index):
+            return Disk(hard_state, self.boundary, held + ready.entries)
         entries = {entry.index: entry for entry in self.entries if ready.cut is None or entry.index < ready.cut}
         entries.update((entry.index, entry) for entry in ready.entries)
         ascending = tuple(entries[index] for index in sorted(entries))
-        return Disk(ready.hard_state or self.hard_state, self.boundary, ascending)
+        return Disk(hard_state, self.boundary, ascending)
 
     def beyond(self, boundary: Position) -> Disk:
         """This disk when rows at the boundary are durable and the log is cut there."""

@@ -100,11 +100,15 @@ def unlike(one: View, other: View) -> bool:
 
 def durable(past: Past, disk: Disk) -> int:
     """How much of what is committed this disk holds, from the beginning without a gap."""
-    length = 0
-    for entry in past.committed:
-        if not disk.holds(entry.index, entry.term):
+    committed = past.committed
+    length = min(disk.boundary.index, len(committed))
+    for held in disk.entries:
+        if length == len(committed):
             break
-        length += 1
+        if held.index > length:
+            if held.index != length + 1 or held.term != committed[length].term:
+                break
+            length += 1
     return length
 
 

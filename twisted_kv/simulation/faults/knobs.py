@@ -76,11 +76,11 @@ class Knobs(msgspec.Struct, frozen=True):
 USUAL: Final = Knobs()
 
 
-def draw_knobs(random: Random, drift: Sequence[float] = (0.0, 0.0, 0.1)) -> Knobs:
+def draw_knobs(random: Random, drift: Sequence[float] = (0.0, 0.0, 0.1), sessions_max: Sequence[int] = ()) -> Knobs:
     """Each knob as usual or extreme, by itself; in some lives all are as usual.
 
     Args:
-        drift: one of these is drawn.
+        drift, sessions_max: one of these is drawn; no sessions_max: any.
     """
     extreme = random.random() < 0.8
     knobs = Knobs(
@@ -93,11 +93,13 @@ def draw_knobs(random: Random, drift: Sequence[float] = (0.0, 0.0, 0.1)) -> Knob
             committed_bytes_max=one_of(random, (1, 500, 1 << 22)),
         ),
         chunk_bytes=one_of(random, (100, 250, 1000, ROWS_CHUNK_BYTES)),
-        sessions_max=one_of(random, (2, 5, SESSIONS_PER_SHARD_MAX, SESSIONS_PER_SHARD_MAX)),
+        sessions_max=one_of(random, sessions_max or (2, 5, SESSIONS_PER_SHARD_MAX, SESSIONS_PER_SHARD_MAX)),
         results_max=one_of(random, (1, 3, SESSION_RESULTS_MAX)),
         drift=one_of(random, drift),
     )
-    return knobs if extreme else USUAL
+    if extreme:
+        return knobs
+    return msgspec.structs.replace(USUAL, sessions_max=knobs.sessions_max) if sessions_max else USUAL
 
 
 class _SmallChunks:

@@ -8,14 +8,17 @@ clock, network or disk. What passes through here is also shown to Sights, which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+
+from twisted.internet.defer import Deferred
 
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import Ready, Restored, Role, SnapshotInstalled, Ticket
-from twisted_kv.interfaces import ICheckpoint, IConsensus, IDataStore
+from twisted_kv.interfaces import ICheckpoint, IConsensus, IDataStore, INetwork
 from twisted_kv.simulation.judges.core_sights import CoreSights
 from twisted_kv.simulation.judges.sights import Sights
+from twisted_kv.transport.wire import PEER_ROWS
 
 _TWICE: Final = (
     "vote",  # the save that holds a vote for another
@@ -199,6 +202,29 @@ class SeenData:
         checkpoint = self._store.checkpoint(fresh)
         self._sights.moment("begin install" if fresh else "begin checkpoint", self._name)
         return _SeenCheckpoint(checkpoint, self._sights, self._name, fresh)
+
+
+class SeenNetwork:
+    """An INetwork that shows the rows of peers; all else is the network's own.
+
+    Args:
+        term: the latest of which its member has heard.
+    """
+
+    def __init__(self, network: INetwork, sights: Sights, term: Callable[[], int]) -> None:
+        self._network = network
+        self._sights = sights
+        self._term = term
+        self.send = network.send
+        self.close = network.close
+
+    def call(self, endpoint: str, verb: str, body: bytes, timeout: float) -> Deferred[bytes]:
+        asked = self._network.call(endpoint, verb, body, timeout)
+        return asked.addCallback(self._look_at) if verb == PEER_ROWS else asked
+
+    def _look_at(self, answer: bytes) -> bytes:
+        self._sights.rows_came(answer, self._term())
+        return answer
 
 
 class _SeenCheckpoint:

@@ -6,9 +6,9 @@ it knows a cluster only by what can be done to it (``Victim``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted_kv.consensus.raft.messages import (
     MESSAGES,
@@ -24,10 +24,12 @@ from twisted_kv.consensus.raft.messages import (
     VoteAnswer,
 )
 from twisted_kv.simulation.doors.disk import USUAL_SECONDS, SimDisk
-from twisted_kv.simulation.doors.network import RELIABLE, UNRELIABLE, Conditions, Hub
+from twisted_kv.simulation.doors.network import RELIABLE, UNRELIABLE, Conditions
 from twisted_kv.simulation.doors.world import World, between, one_of, shuffled, weighted
 from twisted_kv.simulation.faults.moments import ELECTION_MOMENTS, LOG_MOMENTS, MOVE_MOMENTS, SNAPSHOT_MOMENTS
 from twisted_kv.simulation.faults.plans import PLANS, STORM, WITHHOLDING, Hints, Plan
+from twisted_kv.simulation.faults.sequences import SEQUENCE_SECONDS, fail_once, outdate
+from twisted_kv.simulation.faults.victim import Victim
 from twisted_kv.transport.wire import STEP
 
 __all__ = ["PLANS", "Hints", "Nemesis", "Plan", "Victim"]
@@ -43,65 +45,6 @@ _KINDS: Final = (
     (SnapshotOffer, TimeoutNow),
 )
 """Kinds of messages that are withheld together."""
-
-
-class Victim(Protocol):
-    """What can be done to a cluster. Members are named; a group is the members that vote together."""
-
-    hub: Hub
-    moment: Callable[[str, str], None]
-    """Called with the name of a moment (simulation/faults/moments) and of the member that has come to it."""
-
-    @property
-    def groups(self) -> Mapping[int, Sequence[str]]:
-        """gid (0: the controllers) → names of the members."""
-
-    @property
-    def alive(self) -> Sequence[str]:
-        """Members that run, held or not."""
-
-    @property
-    def dead(self) -> Sequence[str]:
-        """Members that were killed, or have stopped by themselves."""
-
-    def leader(self, gid: int) -> str | None:
-        """Who leads, as far as an onlooker can tell."""
-
-    def kill(self, name: str, torn: bool = False) -> None:
-        """SIGKILL; ``torn``: the power fails, in the middle of a write."""
-
-    def restart(self, name: str) -> None:
-        """Boot a dead member again on what its disk holds."""
-
-    def terminate(self, name: str) -> None:
-        """SIGTERM; it starts again by itself."""
-
-    def wipe(self, name: str) -> None:
-        """Kill a member, if it is alive, and empty its directory."""
-
-    def flip(self, name: str) -> None:
-        """Kill a member, if it is alive, and flip a bit in one of its files."""
-
-    def hold(self, name: str, frozen: bool = False) -> None:
-        """SIGSTOP; ``frozen``: its clock stands still meanwhile."""
-
-    def release(self, name: str) -> None:
-        """SIGCONT."""
-
-    def held(self, name: str) -> bool:
-        """Whether it is stopped by ``hold``."""
-
-    def leap(self, name: str, seconds: float) -> None:
-        """Its clock shows so much more at once."""
-
-    def move_house(self, gid: int) -> None:
-        """A group is found elsewhere from now on, and the controllers are told."""
-
-    def invade(self) -> None:
-        """A second set of processes boots under a gid that has joined, if the cluster has one."""
-
-    def disks(self, name: str) -> Sequence[SimDisk]:
-        """The disk of the log and that of the data of a member that is alive."""
 
 
 class Nemesis:
@@ -139,6 +82,7 @@ class Nemesis:
         self._network_fault += 1
         self._ambushes.clear()
         victim = self._victim
+        victim.echoes.hush()
         self._heal()
         victim.hub.conditions = RELIABLE
         victim.hub.release_limbo()
@@ -219,6 +163,10 @@ class Nemesis:
         """Likewise, who next saves entries, cuts its log or applies."""
         self._ambush(LOG_MOMENTS)
 
+    def ambush_cut(self) -> None:
+        """Kill whoever next has cut its log: what was deleted must be so for good (hazard 13)."""
+        self._ambush(("after cut",))
+
     def ambush_snapshot(self) -> None:
         """Likewise, who next makes a checkpoint, trims its log or installs rows, at each step (hazard 31)."""
         self._ambush(SNAPSHOT_MOMENTS)
@@ -226,6 +174,10 @@ class Nemesis:
     def ambush_giver(self) -> None:
         """Kill the leader of whoever next begins to install rows: they come from there (hazard 31)."""
         self._ambushes["begin install"] = self._leader_of
+
+    def ambush_fed(self) -> None:
+        """Kill the leader of whoever next is done with rows: nothing is committed without who was fed (hazard 31)."""
+        self._ambushes["end install"] = self._leader_of
 
     def ambush_install(self) -> None:
         """Kill whoever next has a peer's rows committed and its log not yet reset (hazard 31)."""
@@ -247,6 +199,20 @@ class Nemesis:
         """The power of everybody fails at once."""
         for name in list(self._victim.alive):
             self._kill(name, torn=True)
+
+    def blackout(self) -> None:
+        """The power of somebody fails, and again while it opens its directory, which may be a new one (hazard 35)."""
+        lost_before = [name for names in self._wiped.values() for name in names]
+        kind = self._random.random()
+        if kind < 0.4 and lost_before:  # it counts for nothing, so it may lose its disk once more
+            name = one_of(self._random, lost_before)
+            self._wipe_in_the_dark(name)
+            self._after_a_while(self._boot, name)
+        elif kind < 0.7:
+            self._lose_disk(self._wipe_in_the_dark)
+        elif (anybody := self._anybody()) is not None:
+            self._victim.cut_at_start(anybody)
+            self._kill(anybody, torn=True)
 
     def terminate(self) -> None:
         """Ask a leader or somebody else to stop cleanly."""
@@ -321,6 +287,24 @@ class Nemesis:
         else:
             self._victim.hub.bridge(members[:1], members[1:], members[-1])
 
+    def estrange(self) -> None:
+        """No group reaches another one; each is whole, and reaches controllers and clients (hazard 44)."""
+        self._network_fault_begins()
+        self._victim.hub.partition(*(members for gid, members in self._victim.groups.items() if gid))
+
+    def outdate(self) -> None:
+        """Somebody asks for rows, and hears of no election until they come (faults/sequences; hazard 15)."""
+        members = list(self._victim.groups[self._some_gid()])
+        leader = self._leader_of(members[0])
+        if leader is None or len(members) < 3:
+            return
+        members.remove(leader)
+        behind = members.pop(int(self._random.random() * len(members)))
+        self._network_fault_begins(SEQUENCE_SECONDS)
+        number = self._network_fault
+        outdate(self._world, self._victim, leader, behind, members, lambda: number == self._network_fault)
+        self._world.clock.callLater(SEQUENCE_SECONDS, self._mend_disks, behind)
+
     def heal_one_by_one(self) -> None:
         """Halves, whose links come back one after the other."""
         self.halves()
@@ -360,6 +344,15 @@ class Nemesis:
         """Likewise heartbeats or their answers (hazard 22)."""
         self._withhold(one_of(self._random, ((Heartbeat,), (HeartbeatAck,), (Heartbeat, HeartbeatAck))))
 
+    def withhold_acks(self) -> None:
+        """A leader hears of one follower that it is alive, not what it holds: rows are offered that its log reaches."""
+        leader = self._some_leader()
+        others = [] if leader is None else self._victim.groups[self._gid_of(leader)]
+        source = [name for name in others if name != leader]
+        if source:
+            self._network_fault_begins()
+            self._victim.hub.withheld = partial(_acknowledges, one_of(self._random, source))
+
     # ── pauses ─────────────────────────────────────────────────────────────────────────────────────
 
     def pause(self) -> None:
@@ -392,6 +385,16 @@ class Nemesis:
         """A second set of processes boots under the gid of a group that has joined (scenarios §3.3-34)."""
         self._victim.invade()
 
+    # ── what was said before ───────────────────────────────────────────────────────────────────────
+
+    def echo(self) -> None:
+        """Commands of the past are logged again for a while, any time later (faults/echoes; hazard 43)."""
+        self._victim.echoes.sound(between(self._random, *self._plan.lasting_seconds))
+
+    def misquote(self) -> None:
+        """Likewise, with something else in them, for which they must be refused (hazards 37, 42 and 46)."""
+        self._victim.echoes.misquote()
+
     # ── disks ──────────────────────────────────────────────────────────────────────────────────────
 
     def slow_disk(self) -> None:
@@ -406,10 +409,21 @@ class Nemesis:
         """Somebody's disk is full, for its log and for its data (hazard 28)."""
         self._disk_fault(lambda disk: setattr(disk, "full", True), of_all=True)
 
+    def failing_commit(self) -> None:
+        """One commit fails, carried out or not; the disk is sound before and after it (hazard 27)."""
+        which = "fails_after" if self._random.random() < 0.5 else "fails_before"
+        self._disk_fault(lambda disk: fail_once(disk, which))
+
     def failing_disk(self) -> None:
         """A commit fails, carried out or not (hazard 27)."""
         which = "fails_after" if self._random.random() < 0.5 else "fails_before"
         self._disk_fault(lambda disk: setattr(disk, which, 0.5))
+
+    def second_process(self) -> None:
+        """Another process is started on the directory of somebody (hazard 37)."""
+        name = self._anybody()
+        if name is not None:
+            self._victim.start_twice(name)
 
     # ── whom, and until when ───────────────────────────────────────────────────────────────────────
 
@@ -434,6 +448,10 @@ class Nemesis:
         if name is not None and name in self._victim.alive:
             self._victim.kill(name, torn)
             self._after_a_while(self._boot, name)
+
+    def _wipe_in_the_dark(self, name: str) -> None:
+        self._victim.cut_at_start(name)
+        self._victim.wipe(name)
 
     def _lose_disk(self, lose: Callable[[str], None]) -> None:
         gid = self._some_gid()
@@ -476,12 +494,13 @@ class Nemesis:
         if name in self._victim.alive and self._victim.held(name):
             self._victim.release(name)
 
-    def _network_fault_begins(self) -> None:
-        """One at a time: a new one ends the one before."""
+    def _network_fault_begins(self, seconds: float | None = None) -> None:
+        """One at a time: a new one ends the one before. For so many seconds, or as long as faults of the plan last."""
         self._network_fault += 1
         self._heal()
         self._victim.hub.conditions = self._plan.conditions
-        self._after_a_while(self._network_fault_ends, self._network_fault)
+        lasting = between(self._random, *self._plan.lasting_seconds) if seconds is None else seconds
+        self._world.clock.callLater(lasting, self._network_fault_ends, self._network_fault)
 
     def _network_fault_ends(self, number: int) -> None:
         if number == self._network_fault:
@@ -513,6 +532,13 @@ class Nemesis:
                 disk.fails_before = disk.fails_after = 0.0
                 disk.trap_before = disk.trap_after = None
                 disk.resume()
+
+
+def _acknowledges(source: str, sender: str, body: bytes) -> bool:
+    """Whether somebody says which entries it has."""
+    return sender == source and any(
+        isinstance(message, AppendAck) for message in MESSAGES.decode(STEP.decode(body).body)
+    )
 
 
 def _passes(source: str, body: bytes) -> bool:

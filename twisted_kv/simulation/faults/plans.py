@@ -21,6 +21,7 @@ STORM: Final = Conditions(
     duplicate=0.25,
     late=0.1,
     limbo=0.1,
+    strange=0.1,
 )
 
 
@@ -42,6 +43,11 @@ class Hints(msgspec.Struct, frozen=True):
         one_process: controllers and groups live and die together, as in kv-node.
         rivals: a second set of processes under the gid of the first group, which joined before they booted.
         wire: whether all that crosses goes through the production transport, on simulated TCP.
+        fidgets: how likely it is that administrators move the shards in use to and fro.
+        shared_clerk: how likely it is that all clients call through one Clerk.
+        at_once: calls that a client makes at once, if it makes several.
+        cancels: share of the calls that are cancelled.
+        sessions_max: of a shard; empty: as the knobs say.
     """
 
     controllers: tuple[int, ...] = (3,)
@@ -54,6 +60,11 @@ class Hints(msgspec.Struct, frozen=True):
     one_process: bool = False
     rivals: bool = False
     wire: tuple[bool, ...] = (False,)
+    fidgets: float = 0.5
+    shared_clerk: float = 0.4
+    at_once: tuple[int, ...] = (1, 1, 4)
+    cancels: tuple[float, ...] = (0.0, 0.03)
+    sessions_max: tuple[int, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -104,10 +115,18 @@ _PARTITIONS: Final = {
 }
 _PAUSES: Final = {"pause": 2.0, "pause_leader": 2.0}
 _CLOCKS: Final = {"leap": 1.0, "suspend": 1.0}
-_DISKS: Final = {"slow_disk": 1.0, "stalled_disk": 1.0, "full_disk": 1.0, "failing_disk": 1.0}
-_POWER: Final = {"power_cut": 1.0, "power_failure": 0.2, "flip": 0.5}
+_DISKS: Final = {
+    "slow_disk": 1.0,
+    "stalled_disk": 1.0,
+    "full_disk": 1.0,
+    "failing_disk": 1.0,
+    "second_process": 0.3,
+    "failing_commit": 1.0,
+}
+_POWER: Final = {"power_cut": 1.0, "power_failure": 0.2, "blackout": 0.7, "flip": 0.5}
 _WIPES: Final = {"wipe": 2.0}
 _NETWORK: Final = {"unreliable": 2.0, "storm": 1.0, "withhold": 2.0, "withhold_votes": 0.5}
+_ECHOES: Final = {"echo": 2.0, "misquote": 0.5}
 _OFTEN: Final = (0.1, 0.8)
 
 PLANS: Final[Mapping[str, Plan]] = {
@@ -121,7 +140,17 @@ PLANS: Final[Mapping[str, Plan]] = {
         Plan("churn", churn_seconds=(0.1, 2.0)),
         Plan(
             "everything",
-            _CRASHES | _AMBUSHES | _PARTITIONS | _PAUSES | _CLOCKS | _DISKS | _POWER | _NETWORK | _WIPES,
+            _CRASHES
+            | _AMBUSHES
+            | _PARTITIONS
+            | _PAUSES
+            | _CLOCKS
+            | _DISKS
+            | _POWER
+            | _NETWORK
+            | _WIPES
+            | _ECHOES
+            | {"estrange": 1.0},
             churn_seconds=(0.5, 4.0),
             shape=Hints(administrators=(1, 1, 2), drift=(0.0, 0.0, 0.1, 0.5), wire=(True, *[False] * 7)),
         ),
@@ -150,10 +179,36 @@ PLANS: Final[Mapping[str, Plan]] = {
                 "crash": 2.0,
                 "slow_disk": 1.0,
                 "crash_while_saving": 1.0,
+                "outdate": 2.0,
             }
             | {"wipe": 0.5, "power_cut": 0.5, "full_disk": 0.5, "storm": 0.5, "crash_leader": 0.5},
             _OFTEN,
             shape=Hints(groups=(1, 2), log_bytes_max=(300, 1_000, 3_000)),
+        ),
+        Plan(
+            "cuts",
+            {"isolate_leader": 4.0, "halves": 2.0, "pause_leader": 1.0, "bridge": 1.0}
+            | {"ambush_cut": 4.0, "crash_leader": 0.5, "power_cut": 0.5, "slow_disk": 0.5},
+            (0.2, 1.2),
+            (0.4, 2.0),
+            shape=Hints(groups=(1, 2)),
+        ),
+        Plan(
+            "rows",
+            {"minority": 4.0, "pause": 2.0, "ambush_fed": 3.0, "ambush_install": 2.0, "ambush_giver": 1.5}
+            | {"ambush_snapshot": 2.0, "full_disk": 3.0, "power_cut": 1.0, "crash": 1.0, "storm": 1.0}
+            | {"withhold_acks": 1.0},
+            _OFTEN,
+            churn_seconds=(0.2, 2.0),
+            shape=Hints(groups=(2, 3), log_bytes_max=(300, 300, 1_000)),
+        ),
+        Plan(
+            "laggards",
+            {"minority": 4.0, "pause": 3.0, "withhold": 2.0, "storm": 2.0, "slow_link": 1.0, "one_way": 1.0}
+            | {"withhold_acks": 3.0},
+            (0.3, 1.5),
+            (0.3, 2.0),
+            shape=Hints(groups=(1, 2), log_bytes_max=(300, 300, 1_000)),
         ),
         Plan(
             "clocks",
@@ -164,12 +219,21 @@ PLANS: Final[Mapping[str, Plan]] = {
             "disks",
             _DISKS
             | _POWER
-            | {"failing_disk": 2.0, "flip": 2.0, "wipe": 1.0, "crash_while_saving": 2.0, "ambush_log": 1.0},
+            | {
+                "blackout": 2.0,
+                "failing_disk": 2.0,
+                "flip": 2.0,
+                "wipe": 1.0,
+                "crash_while_saving": 2.0,
+                "ambush_log": 1.0,
+            },
         ),
         Plan(
             "moves",
             {"ambush_move": 4.0, "ambush_pull": 3.0, "minority": 2.0, "bridge": 1.0, "halves": 1.0}
-            | {"crash_leader": 1.0, "crash_group": 0.5, "isolate_leader": 1.0},
+            | {"crash_leader": 1.0, "crash_group": 0.5, "isolate_leader": 1.0}
+            | _ECHOES
+            | {"estrange": 1.5, "slow_disk": 1.0},
             _OFTEN,
             churn_seconds=(0.2, 2.0),
             shape=Hints(groups=(2, 3, 5), controllers=(3, 3, 5)),
@@ -183,7 +247,7 @@ PLANS: Final[Mapping[str, Plan]] = {
         ),
         Plan(
             "administrators",
-            {"unreliable": 2.0, "crash_leader": 2.0, "halves": 1.0, "ambush_move": 1.0, "ambush_pull": 1.0},
+            {"unreliable": 2.0, "crash_leader": 2.0, "halves": 1.0, "ambush_move": 1.0, "ambush_pull": 1.0} | _ECHOES,
             churn_seconds=(0.1, 1.5),
             shape=Hints(groups=(2, 3, 4), administrators=(2, 3, 4)),
         ),
@@ -203,9 +267,33 @@ PLANS: Final[Mapping[str, Plan]] = {
         ),
         Plan(
             "rivals",
-            {"invade": 1.0, "move_house": 1.0, "crash": 1.0, "crash_leader": 1.0, "halves": 1.0, "wipe": 0.5},
+            {"invade": 1.0, "move_house": 1.0, "crash": 1.0, "crash_leader": 1.0, "halves": 1.0, "wipe": 0.5}
+            | {"echo": 1.0, "misquote": 1.0},
             _OFTEN,
             shape=Hints(groups=(1, 2), members=(3,), rivals=True),
+        ),
+        Plan(
+            "echoes",
+            {"echo": 6.0, "misquote": 1.0, "estrange": 2.0, "slow_disk": 1.5, "ambush_move": 1.0}
+            | {"crash": 1.0, "crash_leader": 1.0, "crash_group": 0.5},
+            _OFTEN,
+            churn_seconds=(0.1, 1.0),
+            shape=Hints(groups=(2, 2, 3), members=(3,), log_bytes_max=(300, 1_000, 10_000), fidgets=0.9),
+        ),
+        Plan(
+            "sessions",
+            {"unreliable": 1.0, "storm": 1.0, "crash_leader": 1.0, "isolate_leader": 1.0, "echo": 2.0, "misquote": 2.0},
+            conditions=UNRELIABLE,
+            churn_seconds=(1.0, 4.0),
+            shape=Hints(
+                groups=(1, 2, 2),
+                members=(3,),
+                fidgets=0.9,
+                shared_clerk=0.2,
+                at_once=(4, 8),
+                cancels=(0.0, 0.03, 0.3),
+                sessions_max=(1, 2, 4),
+            ),
         ),
         Plan(
             "wire",

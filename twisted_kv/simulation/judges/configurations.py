@@ -81,10 +81,11 @@ class Chronicle:
 
     def _compare(self, answer: ConfigurationAnswer, name: str) -> None:
         configuration = answer.configuration
-        if not self._is_known(configuration):
+        if not self.is_known(configuration):
             self._found(CONFIGURATIONS, f"{name} holds another configuration {configuration.num} than was made")
 
-    def _is_known(self, configuration: Configuration) -> bool:
+    def is_known(self, configuration: Configuration) -> bool:
+        """Whether the controllers have made it just so."""
         num = configuration.num
         return num < len(self._known) and self._known[num] == configuration
 
@@ -135,6 +136,17 @@ class Chronicle:
             self._found(NEWEST, f"{name} was given configuration {configuration.num}; {heard} was told of before")
         self._told(configuration, name)
 
+    def told_numbered(self, num: int, heard: int, configuration: Configuration, name: str) -> None:
+        """An administrator was given the configuration of a number.
+
+        Args:
+            num: from 0; one beyond the newest asks for the newest.
+            heard: as it stood when the administrator asked.
+        """
+        if configuration.num != num and (configuration.num > num or num <= heard):
+            self._found(CONFIGURATIONS, f"{name} asked for configuration {num} and was given {configuration.num}")
+        self._told(configuration, name)
+
     def told_done(self, ids: Collection[Ids], configuration: Configuration, name: str) -> None:
         """An administrator was told that its change, asked for under these ids, is done."""
         answers = [self._answers[known] for known in ids if known in self._answers]
@@ -153,7 +165,7 @@ class Chronicle:
 
     def _told(self, configuration: Configuration, name: str) -> None:
         self.heard = max(self.heard, configuration.num)
-        if not self._is_known(configuration):
+        if not self.is_known(configuration):
             self._found(CONFIGURATIONS, f"{name} was given another configuration {configuration.num} than was made")
 
 

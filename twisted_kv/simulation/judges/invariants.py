@@ -18,24 +18,28 @@ from twisted_kv.consensus.raft.invariants import Invariants, InvariantViolated
 from twisted_kv.consensus.raft.messages import MESSAGES, AppendAck, AskVote, VoteAnswer
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import Entry, HardState, Ready, Restored, Role, SnapshotInstalled, Ticket
-from twisted_kv.interfaces import INetwork
+from twisted_kv.interfaces import ICheckpoint, IDataStore, INetwork
 from twisted_kv.simulation.judges.checkers import (
     APPEND_ONLY,
     COMPLETE,
     DURABLE,
     EQUAL,
     EXACTLY_ONCE,
+    FILES_FIT,
     LOG_MATCHING,
     NOT_FORGOTTEN,
     ONE_LEADER,
     ONE_ORDER,
     ONE_OWNER,
     SAVED_FIRST,
+    SAVED_TO_APPLY,
     STOPPED,
     Violation,
 )
 from twisted_kv.simulation.judges.configurations import Chronicle
+from twisted_kv.simulation.judges.files import Files
 from twisted_kv.simulation.judges.history import Call, History
+from twisted_kv.simulation.judges.moves import Moves
 from twisted_kv.transport.wire import PEER_STEP, STEP
 
 DIGEST_EVERY: Final = 16
@@ -64,6 +68,8 @@ class Watch:
         elections: when a leader was seen for the first time, and of which group.
         boots: when each member last began on what its disk gave back.
         chronicle: judges the configurations that the controllers make.
+        files: judges what directories give back.
+        moves: judges what the groups make of them, and what they answer.
         wiped: who lost its directory, and came back or may come back as a copy, which counts for nothing.
     """
 
@@ -76,6 +82,8 @@ class Watch:
         self.boots: dict[str, float] = {}
         self.wiped: set[str] = set()
         self.chronicle = Chronicle(self.found)
+        self.files = Files(self.found)
+        self.moves = Moves(self.found, self.chronicle.is_known)
         self._figures: dict[int, Invariants] = {}
         self._leaders: dict[tuple[int, int], str] = {}
         self._committed: dict[tuple[int, int], tuple[int, int]] = {}
@@ -107,6 +115,7 @@ class Watch:
     def forgotten(self, name: str) -> None:
         """The directory of this replica was wiped on purpose."""
         self._durable.pop(name, None)
+        self.files.forgotten(name)
         self.wiped.add(name)
 
     def saved(self, name: str, ready: Ready) -> None:
@@ -125,6 +134,11 @@ class Watch:
         other_vote = durable.vote and state.vote != durable.vote
         if state.term < durable.term or (state.term == durable.term and other_vote):
             self.found(NOT_FORGOTTEN, f"{name} has saved {durable} and replaces it by {state}")
+
+    def rows_committed(self, name: str, term: int) -> None:
+        """Rows that stand in this term are about to be on disk; a log of an older one would not fit to them."""
+        if term > self._durable[name].term:
+            self.found(FILES_FIT, f"{name} commits rows of term {term}, and has saved only {self._durable[name]}")
 
     def begun_anew(self, name: str, index: int) -> None:
         """The log was reset behind rows that were installed."""
@@ -166,6 +180,12 @@ class Watch:
             self._figures[gid].observe((core,))
         except InvariantViolated as error:
             self.found(_FIGURE_3[error.name], f"group {gid}: {error}")
+        boundary = core.log.boundary
+        term, _ = self._committed.get((gid, boundary.index), (boundary.term, 0))
+        if term != boundary.term:
+            self.found(
+                LOG_MATCHING, f"group {gid}: a log begins behind {boundary}, of term {term} where it was committed"
+            )
 
     def committed(self, gid: int, entry: Entry, name: str) -> None:
         """If a replica has applied an entry at an index, no other ever applies another one there (§5.4.3)."""
@@ -177,7 +197,10 @@ class Watch:
             )
 
     def applied(self, gid: int, place: Place, machine: Any, name: str) -> None:
-        """A machine stands behind this command; the same state everywhere, and no shard in two groups."""
+        """A machine stands behind this command: it is in the own log (hazard 16), the same state is everywhere, and no
+        shard in two groups."""
+        if name in self._durable and place[0] > self._durable[name].last:
+            self.found(SAVED_TO_APPLY, f"{name} applies {place[0]} and has saved only {self._durable[name]}")
         if place[0] % DIGEST_EVERY == 0:
             digest = machine.digest()
             known, whose = self._digests.setdefault((gid, place), (digest, name))
@@ -302,6 +325,36 @@ class WatchedLog:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
+
+
+class WatchedData:
+    """An IDataStore that tells a Watch which rows will be durable."""
+
+    def __init__(self, store: IDataStore, watch: Watch, name: str) -> None:
+        self._store = store
+        self._watch = watch
+        self._name = name
+        self.position = store.position
+        self.rows = store.rows
+        self.snapshot = store.snapshot
+        self.close = store.close
+
+    def checkpoint(self, fresh: bool = False) -> ICheckpoint:
+        return _WatchedCheckpoint(self._store.checkpoint(fresh), self._watch, self._name)
+
+
+class _WatchedCheckpoint:
+    def __init__(self, checkpoint: ICheckpoint, watch: Watch, name: str) -> None:
+        self._checkpoint = checkpoint
+        self._watch = watch
+        self._name = name
+        self.write = checkpoint.write
+        self.drop = checkpoint.drop
+        self.abort = checkpoint.abort
+
+    def commit(self, index: int, term: int) -> None:
+        self._watch.rows_committed(self._name, term)
+        self._checkpoint.commit(index, term)
 
 
 class WatchedNetwork:

@@ -26,6 +26,7 @@ from twisted_kv.machines.commands import (
 from twisted_kv.machines.configuration import Configuration, shard_of
 from twisted_kv.simulation.doors.disk import method_of
 from twisted_kv.simulation.doors.world import World
+from twisted_kv.transport.wire import ROWS_ANSWER
 
 Place = tuple[int, int]
 """Index of an entry, and position of a command in it."""
@@ -72,6 +73,11 @@ class Sights:
         if name in self._betrayed:
             self._betrayed.discard(name)
             self.reach("failed save came back")
+
+    def rows_came(self, answer: bytes, term: int) -> None:
+        """A peer has answered with rows to a member that has heard of this term and no later one."""
+        if ROWS_ANSWER.decode(answer).term > term:
+            self.reach("snapshot of a later term")
 
     def rows_replaced(self, name: str, pieces: int) -> None:
         """A peer's rows are committed; its log is not reset yet."""

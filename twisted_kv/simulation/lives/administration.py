@@ -45,10 +45,13 @@ class Administration:
         return self._changing(lambda: self._clerk.move(shard, gid, timeout=timeout))
 
     def query(self, num: int = -1, *, timeout: float) -> Deferred[Configuration]:
-        heard = self._chronicle.heard if num == -1 else 0
+        heard = self._chronicle.heard
 
         def told(configuration: Configuration) -> Configuration:
-            self._chronicle.told_newest(heard, configuration, self._name)
+            if num == -1:
+                self._chronicle.told_newest(heard, configuration, self._name)
+            else:
+                self._chronicle.told_numbered(num, heard, configuration, self._name)
             return configuration
 
         return self._clerk.query(num, timeout=timeout).addCallback(told)

@@ -24,17 +24,32 @@ from twisted_kv.replica.member import IChores, Kind, Member, Parts
 from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
 from twisted_kv.simulation.doors.disk import SimDisk, method_of
+from twisted_kv.simulation.doors.names import cut_while_opening
 from twisted_kv.simulation.doors.network import Hub
 from twisted_kv.simulation.doors.wired import PEER_PORT
 from twisted_kv.simulation.doors.world import Host, World
+from twisted_kv.simulation.faults.echoes import Echoes, HeardCore, HeardMachine
 from twisted_kv.simulation.faults.knobs import Knobs
-from twisted_kv.simulation.faults.moments import SeenCore, SeenData, SeenLog, SeenMachine
-from twisted_kv.simulation.judges.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
+from twisted_kv.simulation.faults.moments import SeenCore, SeenData, SeenLog, SeenMachine, SeenNetwork
+from twisted_kv.simulation.judges.files import KeptLog, KeptRows
+from twisted_kv.simulation.judges.invariants import (
+    Watch,
+    WatchedCore,
+    WatchedData,
+    WatchedLog,
+    WatchedMachine,
+    WatchedNetwork,
+)
+from twisted_kv.simulation.judges.moves import MovedMachine
+from twisted_kv.simulation.judges.service import Forwards, SavingDisk, ServingCore
 from twisted_kv.simulation.judges.sights import Sights
 from twisted_kv.storage.directory import ReplicaDirectory, open_directory
 
 NEEDS_ROOM: Final = frozenset({"save", "reset", "bind", "checkpoint", "write", "drop", "commit"})
 """What a full disk refuses. Reading goes on, and so does giving up the ballast, which makes room for a trim."""
+
+SYNCS_COMMITS: Final = 2
+"""FULL, as SQLite numbers it: the first level of ``synchronous`` at which a commit in WAL mode is on the disk."""
 
 UNDONE: Final = frozenset({"write", "drop", "commit"})
 
@@ -89,8 +104,12 @@ class Booting:
     Args:
         watch, sights: look on.
         shards, log_bytes_max: as Cluster takes them.
+        echoes: hear what is said.
         torn: names of members whose files end in a torn transaction; whoever comes up on them is taken out.
         controllers: where they listen, at the moment.
+
+    Attributes:
+        cut_at_start: names of members whose power fails at their next start; whoever has been there is taken out.
     """
 
     def __init__(
@@ -103,6 +122,7 @@ class Booting:
         shards: int,
         log_bytes_max: int,
         torn: set[str],
+        echoes: Echoes,
         controllers: Callable[[], Sequence[str]],
     ) -> None:
         self._world = world
@@ -113,7 +133,9 @@ class Booting:
         self._shards = shards
         self._log_bytes_max = log_bytes_max
         self._torn = torn
+        self._echoes = echoes
         self._controllers = controllers
+        self.cut_at_start: set[str] = set()
 
     def boot(
         self,
@@ -135,9 +157,17 @@ class Booting:
         host.clock.drift(self._knobs.rate(self._world.random_for(f"{seat.name}/clock")))
         random = self._world.random_for(life)
         network = self._knobs.network(WatchedNetwork(self._hub.at(host), self._watch, seat.name))
-        opened = open_directory(seat.path, synchronous="OFF", ballast_bytes=0)
-        log = SeenLog(WatchedLog(opened.log, self._watch, seat.name), self._sights, seat.key, seat.node, seat.name)
-        directory = Directory(opened, log, partial(SeenData, sights=self._sights, name=seat.name))
+        if seat.name in self.cut_at_start:
+            self._power_fails(seat, life)
+        opened = open_directory(seat.path, ballast_bytes=0)
+        machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
+        rows = KeptRows(machine, opened.data.position, self._watch.files, seat.key, seat.name)
+        kept = KeptLog(opened.log, opened.data, self._watch.files, seat.name)
+        log = SeenLog(WatchedLog(kept, self._watch, seat.name), self._sights, seat.key, seat.node, seat.name)
+        watched_rows = partial(WatchedData, watch=self._watch, name=seat.name)
+        directory = Directory(
+            opened, log, lambda store: SeenData(watched_rows(rows.watched(store)), self._sights, seat.name)
+        )
         disks = (
             SimDisk(host, self._world.random_for(f"{life}/log")),
             SimDisk(host, self._world.random_for(f"{life}/data")),
@@ -146,7 +176,6 @@ class Booting:
             disk.needs_room = _needs_room
             disk.refused = self._refused
             disk.betrayed = partial(self._sights.betrayed, seat.name)
-        machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
 
         def failed(failure: Failure) -> None:
             stopped(host, failure)
@@ -154,7 +183,8 @@ class Booting:
         def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
             if seat.gid:
                 return GroupDoors(seat.node, replica, machine).doors
-            return ControllerDoors(seat.node, replica, peers, network).doors
+            forwards = Forwards(network, self._watch.found, self._forward_lost, seat.name)
+            return forwards.watched(ControllerDoors(seat.node, replica, peers, forwards).doors)
 
         def chores(replica: Replica, identity: str) -> IChores:
             if not seat.gid:
@@ -178,7 +208,22 @@ class Booting:
                 self._world.reach("torn write-ahead log harmless")
             core = RaftNode(node, voters, restored, random, applied=applied, settings=self._knobs.settings)
             watched = WatchedCore(core, self._watch, seat.key, seat.name, applied)
-            return SeenCore(watched, core, self._sights, seat.key, seat.name)
+            seen = SeenCore(watched, core, self._sights, seat.key, seat.name)
+            serving = ServingCore(seen, core, host.clock, lambda: member.replica, self._watch.found, seat.name)
+            return HeardCore(serving, proposed)
+
+        def term() -> int:
+            return member.replica.standing.term if member.replica is not None else 0
+
+        def proposed(command: bytes) -> None:
+            self._echoes.proposed(seat.key, command)
+            if seat.gid:
+                self._watch.moves.proposed(command, machine, seat.name)
+
+        watched: Any = WatchedMachine(rows.machine, self._watch, seat.key, seat.name)
+        if seat.gid:
+            watched = MovedMachine(watched, self._watch.moves, seat.key, seat.name)
+        seen = SeenMachine(watched, self._sights, seat.key, seat.name)
 
         parts = Parts(
             kind=seat.kind,
@@ -186,20 +231,31 @@ class Booting:
             node=seat.node,
             peers=peers,
             directory=directory,
-            log_disk=disks[0],
+            log_disk=SavingDisk(disks[0], self._watch.found, seat.name),
             data_disk=disks[1],
-            network=network,
+            network=SeenNetwork(network, self._sights, term),
             clock=host.clock,
             random=random,
             make_core=make_core,
             codec=MESSAGES,
             consensus="raft",
-            machine=SeenMachine(
-                WatchedMachine(machine, self._watch, seat.key, seat.name), self._sights, seat.key, seat.name
-            ),
+            machine=HeardMachine(seen, partial(self._echoes.applied, seat.key)),
             log_bytes_max=self._log_bytes_max,
         )
-        return Boot(host, Member(parts, doors, chores, failed), machine, directory, disks)
+        member = Member(parts, doors, chores, failed)
+        return Boot(host, member, machine, directory, disks)
+
+    def _forward_lost(self) -> None:
+        self._world.reach("forward lost")
+
+    def _power_fails(self, seat: Seat, life: str) -> None:
+        """Once while it opens its directory; then it tries again."""
+        self.cut_at_start.discard(seat.name)
+        opened = partial(open_directory, seat.path, ballast_bytes=0)
+        lost = cut_while_opening(seat.path, self._world.random_for(f"{life}/names"), opened)
+        self._world.trace.tell(seat.name, "loses power while it starts", names=lost)
+        if lost:
+            self._world.reach("name lost with the power")
 
     def _refused(self, work: Callable[[], Any]) -> None:
         _undo(work)
@@ -230,6 +286,17 @@ class Directory:
     def close(self) -> None:
         self._data.close()
         self._directory.close()
+
+    def unsynced(self) -> list[str]:
+        """The files whose commits wait for the next move of their write-ahead log to be synced: those whose writing
+        connection is not set to sync each of them (https://sqlite.org/pragma.html#pragma_synchronous)."""
+        stores = (self._directory.log, self._directory.data)
+        files = {store._file.kind.file: store._file.connection for store in stores}
+        return [
+            file
+            for file, connection in files.items()
+            if connection.execute("PRAGMA synchronous").fetchone()[0] < SYNCS_COMMITS
+        ]
 
 
 class _Data:

@@ -19,19 +19,26 @@ from twisted.python.failure import Failure
 
 from twisted_kv.client.clerk import Clerk
 from twisted_kv.client.controller_clerk import ControllerClerk
-from twisted_kv.errors import KVError, StartRefused
+from twisted_kv.consensus.types import NotLeader
+from twisted_kv.errors import KVError, Overloaded, StartRefused
 from twisted_kv.machines.commands import QueryConfiguration
 from twisted_kv.machines.configuration import Configuration
+from twisted_kv.replica.pending import LeadershipLost, Overwritten
 from twisted_kv.replica.replica import Replica
 from twisted_kv.simulation.doors import damage
 from twisted_kv.simulation.doors.disk import InjectedError, InjectedFull, SimDisk
 from twisted_kv.simulation.doors.network import Hub
 from twisted_kv.simulation.doors.wired import WiredHub
 from twisted_kv.simulation.doors.world import Host, World
+from twisted_kv.simulation.faults.echoes import Echoes
 from twisted_kv.simulation.faults.knobs import USUAL, Knobs
+from twisted_kv.simulation.judges.checkers import ONE_WRITER
+from twisted_kv.simulation.judges.ids import ClerkNetwork
 from twisted_kv.simulation.judges.invariants import Watch
+from twisted_kv.simulation.judges.service import ended
 from twisted_kv.simulation.judges.sights import Sights
 from twisted_kv.simulation.lives.boot import Boot, Booting, Seat
+from twisted_kv.storage.directory import open_directory
 
 CONTROLLERS: Final = 0
 """The gid under which the controllers are listed here."""
@@ -62,6 +69,7 @@ class Cluster:
     Attributes:
         watch: what it found wrong with any replica.
         sights: what was seen of all replicas.
+        echoes: what was said, and may come back.
     """
 
     def __init__(
@@ -80,8 +88,12 @@ class Cluster:
         self.world = world
         self.hub = WiredHub(world) if wire else Hub(world)
         self._wire = wire
+        self._shards = shards
         self.watch = Watch()
         self.sights = Sights(world)
+        self.echoes = Echoes(world, self._say_again)
+        self.watch.moves.book.sessions_max = knobs.sessions_max
+        self.watch.moves.book.results_max = knobs.results_max
         self._one_process = one_process
         self._closing = False
         self._houses: dict[int, int] = {}
@@ -96,6 +108,7 @@ class Cluster:
             shards,
             log_bytes_max,
             self._torn,
+            self.echoes,
             partial(self.endpoints, CONTROLLERS),
         )
         self._flipped: set[str] = set()
@@ -229,6 +242,20 @@ class Cluster:
             ensureDeferred(self._stop(mate, boot)).addErrback(lambda failure: self.watch.report(failure.getTraceback()))
             self.world.clock.callLater(TERMINATE_SECONDS, self._end, mate, boot)
 
+    def cut_at_start(self, name: str) -> None:
+        """The power fails once more while it opens its directory at its next start."""
+        self._booting.cut_at_start.add(name)
+
+    def start_twice(self, name: str) -> None:
+        """Another process is started on the directory of a member: it is refused, and nobody is the worse for it."""
+        try:
+            second = open_directory(self._by_name[name].path, ballast_bytes=0)
+        except StartRefused:
+            self.world.reach("second process refused")
+            return
+        second.close()
+        self.watch.found(ONE_WRITER, f"the directory of {name}, which runs, was opened by another process")
+
     def wipe(self, name: str) -> None:
         """Kill a member, if it lives, and empty its directory."""
         if name in self._boots:
@@ -277,6 +304,24 @@ class Cluster:
                 lambda failure: self.watch.report(failure.getTraceback())
             )
 
+    def _say_again(self, gid: int, verb: str, command: bytes) -> None:
+        """A command of the past goes to the leader of a group, in a turn of its own (faults/echoes)."""
+        name = self.leader(gid)
+        if name is not None:
+            boot = self._boots[name]
+            boot.host.clock.callLater(0, self._said_again, boot, verb, command)
+
+    def _said_again(self, boot: Boot, verb: str, command: bytes) -> None:
+        member = boot.member
+        if verb:
+            member.doors[verb](command).addErrback(self.hub.broken.append)
+        elif member.replica is not None and member.replica.leads:
+            try:
+                again = member.replica.submit(command)
+            except (NotLeader, Overloaded):
+                return  # its core may lead no longer, and not have said so yet
+            again.addErrback(lambda failure: failure.trap(LeadershipLost, Overwritten))
+
     def invade(self) -> None:
         """The second sets of processes boot, if there are any that never did."""
         for gid, count in self._rivals.items():
@@ -299,7 +344,8 @@ class Cluster:
     def clerk(self, name: str) -> Clerk:
         """A Clerk on a host of its own."""
         host, random = self._client(name)
-        return Clerk(self.endpoints(CONTROLLERS), host.clock, random, self.hub.at(host))
+        network = ClerkNetwork(self.hub.at(host), self.watch.found, name, self._shards)
+        return Clerk(self.endpoints(CONTROLLERS), host.clock, random, network)
 
     def controller_clerk(self, name: str) -> ControllerClerk:
         """A ControllerClerk on a host of its own."""
@@ -386,11 +432,12 @@ class Cluster:
     def _kill(self, name: str, torn: bool) -> None:
         boot, seat = self._boots.pop(name), self._by_name[name]
         self.world.trace.tell(name, "is killed", torn=torn)
+        ended(boot.member.replica, self.watch.found, name)
         self.hub.died(boot.host, silent=torn)
         boot.host.clock.stop()
         self.sights.died(seat.key, name)
         if torn:
-            damage.power_cut(seat.path, boot.directory.close)
+            damage.power_cut(seat.path, boot.directory.close, boot.directory.unsynced())
             damage.tear(seat.path, self.world.random_for(f"{name}/{self._boot_count}/torn"))
             self._torn.add(name)
         else:

@@ -30,6 +30,7 @@ from twisted_kv.errors import KVError
 from twisted_kv.machines.configuration import shard_of
 from twisted_kv.simulation.doors.clock import Runaway
 from twisted_kv.simulation.doors.disk import InjectedError, InjectedFull
+from twisted_kv.simulation.doors.wired import WiredHub
 from twisted_kv.simulation.doors.world import Event, World, between, one_of
 from twisted_kv.simulation.faults.knobs import USUAL, Knobs, draw_knobs
 from twisted_kv.simulation.faults.nemesis import Nemesis
@@ -43,17 +44,21 @@ from twisted_kv.simulation.judges.checkers import (
     LEFT,
     LINEARIZABLE,
     LOGGED,
+    MISREAD,
+    STRANGERS,
     TOLD,
     Violation,
 )
 from twisted_kv.simulation.judges.history import History
 from twisted_kv.simulation.judges.invariants import exactly_once
 from twisted_kv.simulation.judges.linearizability import Verdict, findings
+from twisted_kv.simulation.judges.majorities import LOOK_SECONDS, Majorities
 from twisted_kv.simulation.lives.administration import Administration
 from twisted_kv.simulation.lives.bulk import Hauler
 from twisted_kv.simulation.lives.cluster import Cluster
 from twisted_kv.simulation.lives.recovery import Recovery, Stuck
 from twisted_kv.simulation.lives.reports import JUDGE, RUN, Report, shortened
+from twisted_kv.simulation.lives.strangers import Stranger
 from twisted_kv.simulation.lives.workload import (
     FULL_MIX,
     LAB_MIX,
@@ -184,15 +189,15 @@ def draw_shape(random: Random, plan: Plan) -> Shape:
         reads=hints.reads,
         one_process=hints.one_process,
         rivals={first: groups[first]} if hints.rivals else {},
-        knobs=USUAL if plan.is_gentle else _drawn_knobs(random, hints.drift),
+        knobs=USUAL if plan.is_gentle else _drawn_knobs(random, hints.drift, hints.sessions_max),
         # A process that all share has no majority that could heal without the rest.
         ending=one_of(random, ENDINGS[:2] if hints.one_process else ENDINGS),
         apart_from_clients=random.random() < 0.5,
-        shared_clerk=random.random() < 0.4,
-        at_once=one_of(random, (1, 1, 4)),
-        cancels=0.0 if plan.is_gentle else one_of(random, (0.0, 0.03)),
+        shared_clerk=random.random() < hints.shared_clerk,
+        at_once=one_of(random, hints.at_once),
+        cancels=0.0 if plan.is_gentle else one_of(random, hints.cancels),
         closing_seconds=None if plan.is_gentle else one_of(random, (None, None, CLOSING_SECONDS)),
-        fidgets=random.random() < 0.5,
+        fidgets=random.random() < hints.fidgets,
         wire=one_of(random, hints.wire),
     )
     return _with_parts(random, shape) if shape.wire else shape
@@ -206,13 +211,13 @@ def _with_parts(random: Random, shape: Shape) -> Shape:
     return msgspec.structs.replace(shape, knobs=msgspec.structs.replace(shape.knobs, part_bytes=part_bytes))
 
 
-def _drawn_knobs(random: Random, drift: Sequence[float]) -> Knobs:
+def _drawn_knobs(random: Random, drift: Sequence[float], sessions_max: Sequence[int] = ()) -> Knobs:
     """Any knobs with which a group that nothing disturbs keeps its leader.
 
     Not so with the shortest election timeout and clocks of which one runs three times as fast as another: followers
     then give up between two heartbeats.
     """
-    knobs = draw_knobs(random, drift)
+    knobs = draw_knobs(random, drift, sessions_max)
     slowest, fastest = 1 - knobs.drift, 1 + knobs.drift
     if knobs.settings.election_ticks * slowest <= 1.2 * knobs.settings.heartbeat_ticks * fastest:
         return msgspec.structs.replace(knobs, drift=0.1)
@@ -252,6 +257,9 @@ class Life:
         self._closing_random = world.random_for("closing")
         self._calm = False
         self._administrators = list(self._make_administrators())
+        self._strangers = list(self._make_strangers())
+        watch = self._cluster.watch
+        self._majorities = Majorities(self._cluster, watch.wiped, watch.found, 1 - shape.knobs.drift)
         self._recovery = Recovery(world, self._cluster, shape.groups, self._history, self.wrong, shape.knobs.drift)
         self._writes_before = 0
         self._writes_during = 0
@@ -264,6 +272,9 @@ class Life:
         """
         self.world.trace.tell(RUN, "begins", plan=self._plan.name, shape=self._shape)
         self._recovery.form()
+        if not self._shape.wire:
+            # Streams take their time to stand again, and who waits for that is not to blame.
+            self._look_at_majorities()
         self._suffer()
         if self._plan.is_gentle:
             # Whatever the ending does to them, calls were to succeed while nothing was wrong.
@@ -288,6 +299,9 @@ class Life:
         for failure in self._cluster.hub.broken:
             if failure.check(InjectedError, InjectedFull) is None:
                 yield Violation(DOOR, failure.getTraceback())
+        yield from (Violation(MISREAD, line) for line in self._cluster.hub.misread)
+        for stranger in self._strangers:
+            yield from (Violation(STRANGERS, line) for line in stranger.wrong)
         for actor in self._actors:
             yield from (Violation(TOLD, line) for line in actor.wrong)
         for clerks in self._clerks:
@@ -346,6 +360,8 @@ class Life:
         self._writes_before = self._history.writes_count
         self.world.trace.tell(RUN, "faults begin")
         self._nemesis.start()
+        for stranger in self._strangers:
+            stranger.start()
         for clerks in self._clerks:
             self._close_later(clerks)
         if self._plan.churn_seconds is not None:
@@ -361,6 +377,8 @@ class Life:
 
     def _stop_the_faults(self) -> None:
         self._calm = True
+        for stranger in self._strangers:
+            stranger.stop()
         if self._shape.ending == "the power fails":
             self.world.trace.tell(RUN, "the power fails")
             for name in list(self._cluster.alive):
@@ -374,6 +392,22 @@ class Life:
             self.world.trace.tell(RUN, "the rest heals")
             self._nemesis.calm()
         self._recovery.come_right(self._actors, self._recovery.everybody())
+
+    def _look_at_majorities(self) -> None:
+        self._majorities.look(self.world.clock.seconds())
+        self.world.clock.callLater(LOOK_SECONDS, self._look_at_majorities)
+
+    def _servers(self) -> Sequence[str]:
+        """Where everybody listens."""
+        cluster = self._cluster
+        return [endpoint for gid in cluster.groups if gid >= 0 for endpoint in cluster.endpoints(gid)]
+
+    def _make_strangers(self) -> Iterator[Stranger]:
+        """Where there are ports."""
+        hub, world = self._cluster.hub, self.world
+        if isinstance(hub, WiredHub):
+            reactor = hub.streams.reactor(world.host("stranger"))
+            yield Stranger(reactor, world.random_for("stranger"), self._servers)
 
     # ── who is there ───────────────────────────────────────────────────────────────────────────────
 

@@ -28,8 +28,8 @@ from twisted.internet.defer import ensureDeferred
 
 from twisted_kv.constants import ELECTION_TICKS, TICK_SECONDS
 from twisted_kv.errors import KVError
-from twisted_kv.machines.configuration import shard_of
 from twisted_kv.simulation.doors.world import World, one_of, shuffled
+from twisted_kv.simulation.judges.book import home_of
 from twisted_kv.simulation.judges.checkers import (
     CALLS,
     EQUAL,
@@ -248,7 +248,7 @@ class Recovery:
         shards = len(self._cluster.newest_configuration().shards)
         touched: list[list[str]] = [[] for _ in range(shards)]
         for key in sorted(self._history.by_key()):
-            touched[shard_of(key, shards)].append(key)
+            touched[home_of(key, shards)].append(key)
         scanning = [ensureDeferred(self._scan(shard, keys)) for shard, keys in enumerate(touched)]
         failures: list[Any] = []
         for scan in scanning:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Final
 
 from twisted.logger import globalLogBeginner
 
-from twisted_kv.simulation.faults.plans import PLANS, Plan
-from twisted_kv.simulation.lives.life import Shape, draw_shape, run_seed
+from twisted_kv.simulation.doors.world import Event
+from twisted_kv.simulation.faults import plans
+from twisted_kv.simulation.faults.plans import Plan
+from twisted_kv.simulation.lives import life
+from twisted_kv.simulation.lives.cores import CORES, CorePlan, live_cores
+from twisted_kv.simulation.lives.life import Shape, draw_shape
 from twisted_kv.simulation.lives.reports import Report
 
 __all__ = ["ALL", "PLANS", "Report", "Shape", "be_silent", "draw_shape", "lives", "plan_of", "run_seed", "spans"]
@@ -24,7 +28,24 @@ ALL: Final = "all"
 """In place of the name of a plan: each seed lives by one of them, in turn."""
 
 
-def plan_of(name: str, seed: int) -> Plan:
+AnyPlan = Plan | CorePlan
+
+PLANS: Final[Mapping[str, AnyPlan]] = {**plans.PLANS, CORES.name: CORES}
+"""Every plan by its name: those of whole clusters, and that of cores alone."""
+
+
+def run_seed(seed: int, plan: AnyPlan, sink: Callable[[Event], None] | None = None) -> Report:
+    """Live one life, of the kind that the plan is made for, and judge it.
+
+    Args:
+        sink: is given every event of the trace.
+    """
+    if isinstance(plan, CorePlan):
+        return live_cores(seed, plan, sink)
+    return life.run_seed(seed, plan, sink)
+
+
+def plan_of(name: str, seed: int) -> AnyPlan:
     """The plan that a seed lives by.
 
     Args:

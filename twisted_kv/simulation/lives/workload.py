@@ -26,11 +26,14 @@ CALLS_PER_KEY_MAX: Final = 300
 UNKNOWN_PER_KEY_MAX: Final = 4
 """A key is given up after so many calls, or so many of unknown outcome: what the checker has to try grows with them."""
 
-CANCEL_SECONDS: Final = (0.0, 0.1)
-"""Within this time a call is cancelled, if it is: mostly while an attempt is under way."""
+CANCEL_SECONDS: Final = (0.01, 0.1)
+"""Within one of these times a call is cancelled, if it is: mostly while an attempt is under way."""
 FIDGET_MOVES: Final = 0.6
 FIDGET_PACE: Final = 0.3
 """Of an administrator who fidgets, so many changes move a favourite shard, and so long are the pauses."""
+
+LOOKS_BACK: Final = 0.3
+"""Before so many changes an administrator also asks for an older configuration, or the very first one."""
 
 LAB_MIX: Final[Mapping[Verb, float]] = {"append": 0.5, "put": 0.05, "get": 0.45}
 FULL_MIX: Final[Mapping[Verb, float]] = {"append": 0.35, "put": 0.1, "get": 0.4, "delete": 0.05, "put_hash": 0.1}
@@ -201,7 +204,8 @@ class Client(ABC):
         call = self._history.begin(self.name, verb, key, argument, self._clock.seconds())
         asked = self._asked(verb, key, argument or "")
         if chance(self._random, self._cancels):
-            self._clock.callLater(between(self._random, *CANCEL_SECONDS), asked.cancel)
+            seconds = between(self._random, 0.0, one_of(self._random, CANCEL_SECONDS))
+            self._clock.callLater(seconds, asked.cancel)
         try:
             result = await asked
         except (KVError, CancelledError) as error:
@@ -261,8 +265,14 @@ class Owner(Client):
         self._calls, self._value = 0, None
 
 
+SPELLINGS: Final = ("{{key{}}}/{}", "{{}}key{}/{}", "{{key{}/{}")
+
+
 class SharedKeys:
-    """Keys that many clients use, each replaced in time by a fresh one of the same tag, in the same shard."""
+    """Keys that many clients use, each replaced in time by a fresh one.
+
+    That is in the same shard if they have a tag; others have none, since it would be empty, or does not end.
+    """
 
     def __init__(self, count: int) -> None:
         self._keys = [_SharedKey(place, 0) for place in range(count)]
@@ -290,7 +300,7 @@ class SharedKeys:
 class _SharedKey:
     def __init__(self, place: int, generation: int) -> None:
         self.generation = generation
-        self.name = f"{{key{place}}}/{generation}"
+        self.name = SPELLINGS[place % len(SPELLINGS)].format(place, generation)
         self.calls = 0
         self.unknown = 0
 
@@ -383,6 +393,9 @@ class Administrator:
 
     async def _change(self) -> None:
         newest = await self._clerk.query(-1, timeout=self._timeout)
+        if self._random.random() < LOOKS_BACK:
+            past = one_of(self._random, (0, int(self._random.random() * (newest.num + 1))))
+            await self._clerk.query(past, timeout=self._timeout)
         listed = sorted(newest.groups)
         others = [gid for gid in sorted(self._groups) if gid not in listed]
         if len(listed) > 1 and self._favourites and self._random.random() < FIDGET_MOVES:
