@@ -109,6 +109,22 @@ def test_minutes_bound_a_sweep(stage: Stage, monkeypatch: pytest.MonkeyPatch) ->
     assert 1 <= int(stage.lines[-1].split()[0]) <= 6
 
 
+def test_a_sweep_that_demands_rare_events_goes_on_as_long_again_for_them(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sweep(*arguments: str) -> int:
+        clock = iter(range(0, 10_000, 10))
+        monkeypatch.setattr(simulating.time, "monotonic", lambda: float(next(clock)))
+        stage.kv("--minutes", "1", *arguments)
+        return next(int(line.split()[0]) for line in stage.lines if " lives in " in line)
+
+    bounded = sweep()
+    longer = sweep("--demand-rare")
+    assert longer > bounded
+    stage.reached = dict.fromkeys(RARE, 1)
+    assert sweep("--demand-rare") == bounded
+
+
 def test_rare_events_that_were_never_reached(stage: Stage) -> None:
     stage.reached = {next(iter(RARE)): 2}
     assert stage.kv("--seeds", "100") == Status.DONE

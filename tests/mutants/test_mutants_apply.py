@@ -114,6 +114,15 @@ def test_the_page_tells_the_truth_about_its_mutants() -> None:
         assert mutant.name not in rows or mutant.breaks.removesuffix(".").replace("|", "∣") in rows[mutant.name]
 
 
+def test_every_mutant_is_caught_and_nine_in_ten_by_simulation_within_a_thousand_lives() -> None:
+    rows = mutant_table.rows_of_page()
+    assert {mutant.name for mutant in MUTANTS} == set(rows)
+    lives = {name: mutant_table.lives(name) for name in rows}
+    by_simulation = [name for name, needed in lives.items() if 0 < needed <= 1000]
+    assert len(by_simulation) >= 0.9 * len(MUTANTS)
+    assert [name for name, row in rows.items() if not lives[name] and "::test_" not in row] == []
+
+
 def test_a_header_is_read(tmp_path: Path) -> None:
     path = tmp_path / "election-odd.patch"
     path.write_text(ONE)

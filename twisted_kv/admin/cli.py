@@ -330,7 +330,9 @@ def demo(keep: bool) -> int:
 @click.option("--minutes", type=click.FloatRange(0), help="Begin no more lives after so long.")
 @click.option("--trace", is_flag=True, help="Tell every event of a single seed.")
 @click.option("--digests", is_flag=True, help="Print a digest of each trace: equal on every Python.")
-@click.option("--demand-rare", is_flag=True, help="Fail if a rare event was never reached.")
+@click.option(
+    "--demand-rare", is_flag=True, help="Fail if a rare event was never reached; a sweep has twice the minutes for it."
+)
 @click.option("--campaign", type=click.Path(dir_okay=False, path_type=Path), help="Go on where this file ends.")
 @click.option("--report", is_flag=True, help="Show what the campaign has on record.")
 def simulate_command(**options: Any) -> int:

@@ -117,7 +117,11 @@ def many_lives(asked: Asked) -> int:
     tally = Tally()
 
     def wanted() -> bool:
-        return deadline is None or time.monotonic() < deadline
+        if deadline is None or time.monotonic() < deadline:
+            return True
+        # What a sweep has not reached yet it is given as long again to reach.
+        patience = deadline + (deadline - began)
+        return asked.demand_rare and bool(tally.unreached) and time.monotonic() < patience
 
     campaign = None if asked.campaign is None else Campaign(asked.campaign, asked.plan, time.monotonic)
     reports, total = begun(asked, campaign, wanted)
