@@ -12,6 +12,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,11 +21,23 @@ from hypothesis import settings
 from twisted.logger import globalLogPublisher
 
 SETTLING_SECONDS = 1.0
+SIMULATED = ("scenarios", "simulation")
+MEMORY = "/dev/shm"
 
 # The same examples in every run; "ci" looks for new ones and prints how to have a failure again.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("ci", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """As ever; in memory for simulated clusters, whose many disks sync in earnest and never lose power."""
+    if request.path.parent.name not in SIMULATED or not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(prefix="twisted-kv-test-", dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)
