@@ -171,6 +171,8 @@ class _Alarm:
         self._children = children
         self._name = name
         self._timer = Timer(seconds, self._ring)
+        # A signal may come between its start and the block it guards: nobody turns it off then, or waits for it.
+        self._timer.daemon = True
 
     def __enter__(self) -> None:
         self._timer.start()

@@ -88,6 +88,13 @@ def test_a_run_that_is_ended_leaves_no_process_and_tells_what_it_has(tmp_path: P
 
 
 @pytest.mark.process
+def test_an_alarm_that_nobody_turned_off_keeps_no_process_alive() -> None:
+    """A run that was ended while an alarm was being set stayed for a quarter of an hour."""
+    code = "from benchmarks.rounds import _Alarm; _Alarm(None, 'load', 600.0).__enter__()"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(RUN).parents[1], timeout=60, check=True)
+
+
+@pytest.mark.process
 def test_children_end_by_their_id_even_if_they_will_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.children.STOP_SECONDS", 0.5)
     children = Children(tmp_path)
