@@ -36,8 +36,8 @@ class Caller:
         return self._root.callRemote("echo", value.encode())
 
     async def get(self, key: str) -> Any:
-        """Nothing is kept, so nothing can be read."""
-        raise NotImplementedError
+        """Nothing is kept, so nothing is found."""
+        raise LookupError(key)
 
     async def close(self) -> None:
         """Hang up."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ class Missing(Exception):
     """The system cannot be started here; the text says why, and what to install."""
 
 
-class Peer:
+class Peer(ABC):
     """A system under load.
 
     Attributes:
@@ -33,6 +34,7 @@ class Peer:
     promises: ClassVar[str]
     keeps: ClassVar[bool] = True
 
+    @abstractmethod
     def prepare(self, directory: Path) -> str:
         """Find or build what it takes.
 
@@ -43,26 +45,26 @@ class Peer:
         Raises:
             Missing: something is not here.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self, children: Children, directory: Path) -> None:
         """Start its servers, which need not answer yet; the same directory again continues with its data.
 
         Raises:
             Failed: a process would not start.
         """
-        raise NotImplementedError
 
     def joined(self, children: Children) -> None:
-        """What is to be done once after the first start."""
+        """What is to be done once after the first start; nothing, for most."""
+        return
 
+    @abstractmethod
     def load(self, task: Task) -> list[str]:
         """The command of a load process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def endpoints(self) -> tuple[str, ...]:
         """Of its servers, as its load takes them."""
-        raise NotImplementedError
 
     def refusal(self, row: Row) -> str | None:
         """Why this row says nothing of it, or None."""

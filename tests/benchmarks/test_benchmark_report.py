@@ -10,22 +10,39 @@ from typing import ClassVar
 
 import pytest
 
+from benchmarks.children import Children
 from benchmarks.figures import Sample, sample_of
 from benchmarks.machine import Machine
 from benchmarks.peers.peer import Missing, Peer
 from benchmarks.plot import bars, draw
 from benchmarks.report import Report, Table
 from benchmarks.rounds import Plan, Record
-from benchmarks.tasks import Outcome, rows_of
+from benchmarks.tasks import Outcome, Task, rows_of
 
 
-class Ours(Peer):
+class Told(Peer):
+    """A system of which only is told: a report starts nothing."""
+
+    def prepare(self, directory: Path) -> str:
+        return pytest.fail("a report prepares nothing")
+
+    def start(self, children: Children, directory: Path) -> None:
+        pytest.fail("a report starts nothing")
+
+    def load(self, task: Task) -> list[str]:
+        return pytest.fail("a report loads nothing")
+
+    def endpoints(self) -> tuple[str, ...]:
+        return ()
+
+
+class Ours(Told):
     name: ClassVar[str] = "ours"
     title: ClassVar[str] = "Ours"
     promises: ClassVar[str] = "much"
 
 
-class Etcd(Peer):
+class Etcd(Told):
     name: ClassVar[str] = "etcd"
     title: ClassVar[str] = "etcd"
     promises: ClassVar[str] = "much, too"
