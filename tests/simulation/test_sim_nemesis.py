@@ -174,6 +174,16 @@ def test_each_fault_does_something_and_passes_by_itself(fault):
     assert paper.is_well()
 
 
+def test_nothing_begins_before_a_sequence_is_over():
+    world = World(1)
+    nemesis = Nemesis(world, Paper(world), Plan("one", {"outdate": 1.0}, (0.01, 0.02)))
+    nemesis.start()
+    world.run_for(0.1)
+    assert nemesis.faults == 1
+    world.run_for(SEQUENCE_SECONDS)
+    assert nemesis.faults == 2
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_calm_undoes_everything_and_lets_nothing_follow(name):
     """Hazards §3 rung 3: the liveness phase is about a healed cluster."""

@@ -8,7 +8,14 @@ from twisted.internet.defer import Deferred
 from twisted_kv.simulation.doors.disk import InjectedError, SimDisk
 from twisted_kv.simulation.doors.network import Hub
 from twisted_kv.simulation.doors.world import World
-from twisted_kv.simulation.faults.sequences import SEQUENCE_SECONDS, fail_once, outdate
+from twisted_kv.simulation.faults.sequences import (
+    APART_SECONDS,
+    ASKING_SECONDS,
+    CHANGING_SECONDS,
+    SEQUENCE_SECONDS,
+    fail_once,
+    outdate,
+)
 
 
 @pytest.fixture
@@ -58,6 +65,17 @@ def test_rows_come_from_a_term_that_was_not_heard_of(world, disturbed):
     world.run_for(SEQUENCE_SECONDS)
     assert group.suffered == ([] if disturbed else ["a"])
     assert not group.data.stalled
+
+
+def test_who_asks_for_rows_asks_for_no_votes_meanwhile(world):
+    """The answer would tell it the term."""
+    group = Group(world)
+    outdate(world, group, "a", "c", ["b"], lambda: True)
+    world.run_for(APART_SECONDS + ASKING_SECONDS + 0.1)
+    assert group.suffered == ["a"]
+    assert group.hub.severed("c", "a") and not group.hub.severed("a", "c")
+    world.run_for(CHANGING_SECONDS)
+    assert not group.hub.severed("c", "a")
 
 
 def test_nobody_dead_is_waited_for(world):

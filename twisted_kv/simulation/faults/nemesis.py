@@ -127,16 +127,16 @@ class Nemesis:
         release = partial(self._victim.hub.release_limbo, of, twice=twice, elected=True)
         self._world.clock.callLater(between(self._random, 0.0, 0.3), release)
 
-    def _wait(self) -> None:
+    def _wait(self, at_least: float = 0.0) -> None:
         pause = between(self._random, *self._plan.every_seconds) * self._pace
-        self._next = self._world.clock.callLater(pause, self._strike)
+        self._next = self._world.clock.callLater(max(pause, at_least), self._strike)
 
     def _strike(self) -> None:
         name = weighted(self._random, self._faults)
         self.faults += 1
         self._world.trace.tell("nemesis", name)
-        getattr(self, name)()
-        self._wait()
+        undisturbed: float | None = getattr(self, name)()
+        self._wait(undisturbed or 0.0)
 
     # ── crashes ────────────────────────────────────────────────────────────────────────────────────
 
@@ -292,18 +292,23 @@ class Nemesis:
         self._network_fault_begins()
         self._victim.hub.partition(*(members for gid, members in self._victim.groups.items() if gid))
 
-    def outdate(self) -> None:
-        """Somebody asks for rows, and hears of no election until they come (faults/sequences; hazard 15)."""
+    def outdate(self) -> float:
+        """Somebody asks for rows, and hears of no election until they come (faults/sequences; hazard 15).
+
+        Returns:
+            How long it takes; nothing else is to begin meanwhile.
+        """
         members = list(self._victim.groups[self._some_gid()])
         leader = self._leader_of(members[0])
         if leader is None or len(members) < 3:
-            return
+            return 0.0
         members.remove(leader)
         behind = members.pop(int(self._random.random() * len(members)))
         self._network_fault_begins(SEQUENCE_SECONDS)
         number = self._network_fault
         outdate(self._world, self._victim, leader, behind, members, lambda: number == self._network_fault)
         self._world.clock.callLater(SEQUENCE_SECONDS, self._mend_disks, behind)
+        return SEQUENCE_SECONDS
 
     def heal_one_by_one(self) -> None:
         """Halves, whose links come back one after the other."""

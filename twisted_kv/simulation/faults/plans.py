@@ -179,11 +179,16 @@ PLANS: Final[Mapping[str, Plan]] = {
                 "crash": 2.0,
                 "slow_disk": 1.0,
                 "crash_while_saving": 1.0,
-                "outdate": 2.0,
             }
             | {"wipe": 0.5, "power_cut": 0.5, "full_disk": 0.5, "storm": 0.5, "crash_leader": 0.5},
             _OFTEN,
             shape=Hints(groups=(1, 2), log_bytes_max=(300, 1_000, 3_000)),
+        ),
+        Plan(
+            "outdated",
+            {"outdate": 4.0, "ambush_install": 1.0, "crash": 1.0, "terminate": 0.5},
+            (0.2, 1.0),
+            shape=Hints(groups=(1,), log_bytes_max=(300, 300, 1_000)),
         ),
         Plan(
             "cuts",

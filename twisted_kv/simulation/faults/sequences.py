@@ -48,7 +48,8 @@ def outdate(
     """Somebody asks for the rows of its leader, and they come from a later term, of which it has not heard (hazard 15).
 
     It is apart until it is behind the log. Then it has its leader only, whose rows it cannot take before its disk
-    answers. Meanwhile the leader is asked to stop, hands over, and comes back as a follower, who says nothing to it.
+    answers. Meanwhile the leader is asked to stop, hands over, and comes back as a follower, who says nothing to it,
+    and is not asked for a vote, which it would refuse in words of the later term.
 
     Args:
         others: all other members.
@@ -65,9 +66,11 @@ def outdate(
 
     def stop_the_leader() -> None:
         victim.terminate(leader)
+        hub.cut(behind, leader)
         later(CHANGING_SECONDS, fetch)
 
     def fetch() -> None:
+        hub.mend(behind, leader)
         victim.disks(behind)[1].resume()
 
     def later(seconds: float, step: Callable[[], None]) -> None:
