@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from small_lives import SMALL
+from twisted.internet.task import deferLater
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
@@ -18,6 +19,7 @@ from twisted_kv.simulation.faults.knobs import USUAL
 from twisted_kv.simulation.faults.nemesis import PLANS, Hints, Plan
 from twisted_kv.simulation.lives import life as life_module
 from twisted_kv.simulation.lives.life import ENDINGS, Life, draw_shape, run_seed
+from twisted_kv.simulation.lives.workload import Administrator
 from twisted_kv.storage.log_store import LogStore
 
 
@@ -102,6 +104,18 @@ def lived(monkeypatch, plan, **shape):
     report = run_seed(1, PLANS[plan], lambda event: told.append(event.what))
     assert report.verdict == "ok", str(report)
     return told
+
+
+def test_calls_are_not_left_waiting_for_groups_that_have_all_left(monkeypatch):
+    """Regression churn 149: the last change of the last administrator."""
+
+    async def leaves_at_last(self):
+        await deferLater(self._clock, SMALL.seconds - 0.5)
+        await self._clerk.leave(self._groups, timeout=5.0)
+        self.changes, self.idle = 1, True
+
+    monkeypatch.setattr(Administrator, "_live", leaves_at_last)
+    lived(monkeypatch, "churn")
 
 
 @pytest.mark.parametrize(("seconds", "warm", "why"), [(0.1, 0.5, "during the faults"), (3.0, 0.0, "before the faults")])

@@ -277,7 +277,9 @@ class Life:
             self._look_at_majorities()
         self._suffer()
         if self._plan.is_gentle:
-            # Whatever the ending does to them, calls were to succeed while nothing was wrong.
+            # Whatever the ending does to them, calls were to succeed while nothing was wrong, and somebody listed.
+            self._recovery.let_all_come_back(self._administrators)
+            self._recovery.join_all()
             self._recovery.let_all_come_back(self._actors)
         self._stop_the_faults()
         self._recovery.rest()

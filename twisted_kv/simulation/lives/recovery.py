@@ -107,7 +107,7 @@ class Recovery:
 
     def form(self) -> None:
         """Fresh groups and controllers become a cluster that serves."""
-        self._join_all()
+        self.join_all()
         self._settle(self.everybody(), "at first")
 
     def cut_off_the_rest(self, clients: Sequence[str]) -> Mapping[int, Sequence[str]]:
@@ -141,7 +141,7 @@ class Recovery:
         """
         self._since = self._world.clock.seconds()
         self.let_all_come_back(actors)
-        self._join_all()
+        self.join_all()
         self._settle(healed, "after the faults")
         self._read_everything()
         self._scan_everything()
@@ -154,6 +154,22 @@ class Recovery:
         for actor in actors:
             actor.stop()
         self._until(lambda: all(actor.idle for actor in actors), CALLS, "calls have not come back")
+
+    def join_all(self) -> None:
+        """List every group, so that all data is served."""
+        joined: list[Any] = []
+        groups = {gid: self._cluster.endpoints(gid) for gid in self._groups}
+
+        async def join() -> None:
+            listed = (await self._admin.query(-1, timeout=FORM_SECONDS)).groups
+            missing = {gid: endpoints for gid, endpoints in groups.items() if gid not in listed}
+            if missing:
+                await self._admin.join(missing, timeout=FORM_SECONDS)
+
+        ensureDeferred(join()).addBoth(joined.append)
+        self._until(lambda: joined, CALLS, "groups could not be joined")
+        if joined[0] is not None:
+            raise Stuck(SETTLES, f"groups could not be joined: {joined[0].getErrorMessage()}")
 
     def rest(self) -> None:
         """A healed cluster keeps its leaders and is quiet.
@@ -181,22 +197,6 @@ class Recovery:
             self._blame(QUIET, f"{rate:.0f} messages per member and second while idle")
 
     # ── step by step ───────────────────────────────────────────────────────────────────────────────
-
-    def _join_all(self) -> None:
-        """Every group is listed, so that all data is served."""
-        joined: list[Any] = []
-        groups = {gid: self._cluster.endpoints(gid) for gid in self._groups}
-
-        async def join() -> None:
-            listed = (await self._admin.query(-1, timeout=FORM_SECONDS)).groups
-            missing = {gid: endpoints for gid, endpoints in groups.items() if gid not in listed}
-            if missing:
-                await self._admin.join(missing, timeout=FORM_SECONDS)
-
-        ensureDeferred(join()).addBoth(joined.append)
-        self._until(lambda: joined, CALLS, "groups could not be joined")
-        if joined[0] is not None:
-            raise Stuck(SETTLES, f"groups could not be joined: {joined[0].getErrorMessage()}")
 
     def _settle(self, healed: Mapping[int, Sequence[str]], when: str) -> None:
         if not self._world.run_until(lambda: not self._unsettled(healed), RETURN_SECONDS):
