@@ -98,6 +98,17 @@ def test_promises_wait_for_the_save_and_all_else_may_go_ahead():
     assert ready.early == (HeartbeatAck(1, 2, 1, 3),) and ready.messages == (AppendAck(1, 2, 1, 1),)
 
 
+def test_one_save_may_cover_an_entry_and_its_end():
+    """Both acknowledgments rest on it: the first is of a term that is over when it leaves (laggards 1188)."""
+    stage = Stage(disk=restored(1, 1))
+    leaders = (Append(2, 1, 1, 2, 1, 0, (Entry(3, 1), Entry(4, 1))), Append(3, 1, 2, 2, 1, 0, (Entry(3, 2),)))
+    said = stage.step(*leaders)
+    assert of(AppendAck, said) == [AppendAck(1, 2, 1, 4), AppendAck(1, 3, 2, 3)]
+    ready = stage.readies[-1]
+    assert (ready.hard_state.term, ready.cut, ready.entries) == (2, None, (Entry(3, 2),))
+    assert ready.early == ()
+
+
 def test_a_restart_hands_out_nothing_until_a_leader_commits_it_again():
     """Hazard 19, scenario §3.1-2."""
     stage = Stage(disk=restored(1, 1, 1), applied=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from twisted_kv.consensus.raft.messages import Append, AskPreVote, AskVote, VoteAnswer
+from twisted_kv.consensus.raft.messages import Append, AppendAck, AskPreVote, AskVote, VoteAnswer
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import Entry, HardState, Position, Ready
 from twisted_kv.simulation.explorer.cores import RaftCore
@@ -124,6 +124,8 @@ def test_a_disk_that_takes_back_is_found(before: HardState, state: HardState, wr
         (VoteAnswer(1, 2, 3, False), Disk(HardState(3, 3)), ""),
         (AskVote(1, 2, 3, 0, 0, False), Disk(HardState(3)), "1 votes for 1"),
         (AskPreVote(1, 2, 4, 0, 0), Disk(HardState(3)), ""),
+        (AppendAck(1, 2, 3, 1), Disk(HardState(3)), "1 acknowledges 1"),
+        (AppendAck(1, 2, 2, 1), Disk(HardState(3)), ""),
     ],
 )
 def test_mail_without_backing(say: Any, disk: Disk, wrong: str) -> None:

@@ -175,6 +175,7 @@ def test_what_was_cut_reset_or_not_saved_needs_not_be_remembered():
         (AppendAck(1, 2, 4, 7), True),
         (AppendAck(1, 2, 4, 8), False),
         (AppendAck(1, 2, 5, 7), False),
+        (AppendAck(1, 2, 3, 8), True),
         (AskVote(1, 2, 4, 7, 4, False), False),
         (AskVote(1, 2, 3, 7, 3, False), True),
         (VoteAnswer(1, 2, 4, True), True),
@@ -185,7 +186,10 @@ def test_what_was_cut_reset_or_not_saved_needs_not_be_remembered():
     ],
 )
 def test_a_promise_before_it_is_durable(message, kept):
-    """Raft Figure 2; hazards 1 and 16: term 4, a vote for 2 and entries up to 7 are on disk."""
+    """Raft Figure 2; hazards 1 and 16: term 4, a vote for 2 and entries up to 7 are on disk.
+
+    Regression laggards 1188: what was acknowledged in term 3 may have been cut in term 4.
+    """
     watch, sent = Watch(), []
     booted(watch).save(Ready(hard_state=HardState(4, 2), entries=(Entry(7, 4),)))
     real = SimpleNamespace(send=lambda *what: sent.append(what), call="call", close="close")

@@ -145,11 +145,15 @@ class Watch:
         self._durable[name].last = index
 
     def promised(self, name: str, message: Any) -> None:
-        """A message leaves: what it promises is on disk (Figure 2, "updated on stable storage before responding")."""
+        """A message leaves: what it promises is on disk (Figure 2, "updated on stable storage before responding").
+
+        Or a later term is. One save may cover several turns of a log: entries that were taken, and cut again for the
+        leader of a later term. Their acknowledgment leaves behind that save, as if it had been on its way for long.
+        """
         durable = self._durable[name]
         match message:
             case AppendAck(term=term, index=index):
-                kept = durable.term >= term and durable.last >= index
+                kept = durable.term > term or (durable.term == term and durable.last >= index)
             case AskVote(sender=candidate, term=term):
                 kept = durable.term > term or (durable.term, durable.vote) == (term, candidate)
             case VoteAnswer(to=candidate, term=term, granted=True):
