@@ -161,7 +161,11 @@ def test_nothing_is_left(tmp_path: Path) -> None:
         (lambda cluster: cluster.partition(["ctl-1"]), "at least two sides"),
         (lambda cluster: cluster.partition(["ctl-1"], ["x"]), "nobody is called x"),
         (lambda cluster: cluster.partition(["ctl-1"], ["ctl-1"]), "on two sides"),
+        (lambda cluster: cluster.partition(["ctl-1"], [cluster.clerk()]), "clerk.name"),
         (lambda cluster: cluster.network(loss=1), "below 1"),
+        (lambda cluster: cluster.pass_time(float("nan")), "nan seconds cannot pass"),
+        (lambda cluster: cluster.pass_time(float("inf")), "inf seconds cannot pass"),
+        (lambda cluster: cluster.pass_time(-1), "-1 seconds cannot pass"),
         (lambda cluster: cluster.clerk("ctl-1"), "there is a ctl-1 already"),
         (lambda cluster: cluster.history.check(least=10_000), "there is nothing to check"),
         (lambda cluster: cluster.__enter__(), "make another one"),
@@ -173,13 +177,36 @@ def test_misuse_is_told_plainly(shared: SimulatedCluster, misuse: Any, told: str
 
 
 def test_what_runs_cannot_let_time_pass(shared: SimulatedCluster) -> None:
-    async def nested(again: Callable[[], Any]) -> None:
-        await shared.sleep(1)
+    async def nested(again: Callable[[], Any], first: float) -> None:
+        if first:
+            await shared.sleep(first)
         again()
 
     for again in (lambda: shared.run(succeed(1)), lambda: shared.pass_time(1), shared.settle):
-        with pytest.raises(Misused, match="await"):
-            shared.run(nested(again))
+        for first in (0.0, 1.0):
+            with pytest.raises(Misused, match="await"):
+                shared.run(nested(again, first))
+
+
+def test_what_was_begun_and_failed_unheard_fails_the_test() -> None:
+    async def wrong(cluster: SimulatedCluster) -> None:
+        await cluster.sleep(0.5)
+        raise AssertionError("the lock is held twice")
+
+    with pytest.raises(AssertionError, match="held twice"), SimulatedCluster(groups=1, members=1) as cluster:
+        cluster.start(wrong(cluster))
+        cluster.pass_time(1)
+    with SimulatedCluster(groups=1, members=1) as cluster:
+        heard = cluster.start(wrong(cluster))
+        with pytest.raises(AssertionError):
+            cluster.run(heard)
+        cluster.start(wrong(cluster)).addErrback(lambda failure: None)
+        cluster.pass_time(1)
+        cluster.start(wrong(cluster))  # nothing has come of it when the cluster is left
+    with pytest.raises(ZeroDivisionError), SimulatedCluster(groups=1, members=1) as cluster:
+        cluster.start(wrong(cluster))
+        cluster.pass_time(1)
+        raise ZeroDivisionError("the test's own error goes first")
 
 
 def test_a_cluster_is_used_within_its_with() -> None:
@@ -187,6 +214,8 @@ def test_a_cluster_is_used_within_its_with() -> None:
         SimulatedCluster().clerk()
     with pytest.raises(Misused, match="at least one group"):
         SimulatedCluster(groups=0)
+    with pytest.raises(Misused, match="1 to 4096 shards"):
+        SimulatedCluster(shards=0)
     with SimulatedCluster(groups=1, members=1, controllers=1) as cluster:
         clerk = cluster.clerk()
     with pytest.raises(Misused, match="is closed"):

@@ -25,7 +25,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twisted_kv.client import controller_clerk
-from twisted_kv.constants import SHARDS_DEFAULT
+from twisted_kv.constants import SHARDS_DEFAULT, SHARDS_MAX
 from twisted_kv.simulation.doors.network import RELIABLE
 from twisted_kv.simulation.doors.world import World
 from twisted_kv.simulation.lives.cluster import CONTROLLERS, Cluster
@@ -46,6 +46,7 @@ Work = Callable[[], Any] | Coroutine[Any, Any, Any] | Deferred[Any]
 RUN_SECONDS: Final = 600.0
 FIRST_GID: Final = 100
 FORMING_SECONDS: Final = 60.0
+SECONDS_MAX: Final = 1e9
 
 
 class Stuck(AssertionError):
@@ -76,12 +77,15 @@ class SimulatedCluster:
     ) -> None:
         if groups < 1 or members < 1 or controllers < 1:
             raise Misused("a cluster has at least one group, one member in each, and one controller")
+        if not 1 <= shards <= SHARDS_MAX:
+            raise Misused(f"a cluster has 1 to {SHARDS_MAX} shards")
         self.seed = seed
         self._shape = (groups, members, controllers, shards)
         self._cluster: Cluster | None = None
         self._path = ""
         self._closed = self._running = False
         self._clerks = 0
+        self._begun: list[Deferred[Any]] = []
 
     def __enter__(self) -> Self:
         if self._closed or self._cluster is not None:
@@ -106,9 +110,15 @@ class SimulatedCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         wrong = [*self._there.watch.wrong, *[failure.getTraceback() for failure in self._there.hub.broken]]
+        unheard: list[Failure] = []
+        for work in self._begun:
+            work.addErrback(unheard.append)
+        failed = list(unheard)
         self._close()
         if wrong and error is None:
             raise StoreBroken(f"seed {self.seed}: " + "; ".join(map(str, wrong)))
+        if failed and error is None:
+            failed[0].raiseException()
 
     # ── clients and time ───────────────────────────────────────────────────────────────────────────
 
@@ -133,14 +143,20 @@ class SimulatedCluster:
         Args:
             work: a coroutine, a Deferred, or a function that gives one (or just returns).
         Returns:
-            a Deferred of what comes of it; ``run`` it to wait for it.
+            a Deferred of what comes of it; ``run`` it to wait for it. If it fails and nobody asks, its error is raised
+            where the cluster is left.
         """
         self._there  # noqa: B018
-        if callable(work):
-            work = work()
-        if isinstance(work, Deferred):
-            return work
-        return ensureDeferred(work if isinstance(work, Coroutine) else _done(work))
+        outer, self._running = self._running, True
+        try:
+            if callable(work):
+                work = work()
+            if not isinstance(work, Deferred):
+                work = ensureDeferred(work if isinstance(work, Coroutine) else _done(work))
+        finally:
+            self._running = outer
+        self._begun.append(work)
+        return work
 
     def run(self, work: Work, timeout: float = RUN_SECONDS) -> Any:
         """Let time pass until something is done; gives its result or raises its error.
@@ -169,6 +185,8 @@ class SimulatedCluster:
 
     def pass_time(self, seconds: float) -> None:
         """Let this much virtual time pass."""
+        if not 0 <= seconds < SECONDS_MAX:
+            raise Misused(f"{seconds} seconds cannot pass; 0 or more can, below {SECONDS_MAX:g}")
         self._refuse_within("pass_time()", "await sleep() instead")
         self._pass_until(lambda: False, seconds)
 
@@ -265,6 +283,8 @@ class SimulatedCluster:
         if len(named) < 2:
             raise Misused("a partition has at least two sides")
         everybody = [name for side in named for name in side]
+        if not all(isinstance(name, str) for name in everybody):
+            raise Misused("sides are made of names: of a Clerk, clerk.name")
         strangers = set(everybody) - {*self.servers, *self.history.clerks}
         if strangers:
             raise Misused(f"nobody is called {', '.join(sorted(strangers))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_a_sweep_that_demands_rare_events_goes_on_as_long_again_for_them(
     def sweep(*arguments: str) -> int:
         clock = iter(range(0, 10_000, 10))
         monkeypatch.setattr(simulating.time, "monotonic", lambda: float(next(clock)))
-        stage.kv("--minutes", "1", *arguments)
+        stage.kv("--minutes", "1", "--plan", "all", *arguments)
         return next(int(line.split()[0]) for line in stage.lines if " lives in " in line)
 
     bounded = sweep()
@@ -129,9 +130,10 @@ def test_rare_events_that_were_never_reached(stage: Stage) -> None:
     stage.reached = {next(iter(RARE)): 2}
     assert stage.kv("--seeds", "100") == Status.DONE
     assert f"never reached: {list(RARE)[1]}" in stage.text
-    assert stage.kv("--seeds", "100", "--demand-rare") == Status.NO
+    assert stage.kv("--seeds", "3", "--plan", "all", "--demand-rare") == Status.NO
+    assert stage.lines[-1] == f"FAILED: never reached: {', '.join(list(RARE)[1:])}"
     stage.reached = dict.fromkeys(RARE, 1)
-    assert stage.kv("--seeds", "100", "--demand-rare") == Status.DONE
+    assert stage.kv("--seeds", "100", "--plan", "all", "--demand-rare") == Status.DONE
     assert "never reached" not in stage.text
 
 
@@ -175,6 +177,66 @@ def test_a_campaign_that_is_done_is_no_failure(stage: Stage, tmp_path: Path) -> 
     assert stage.kv("--campaign", file, "--seeds", "5") == Status.DONE
 
 
+def test_a_report_fails_for_any_plan_of_the_last_program(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "lives.jsonl")
+
+    def lived(program: str, plan: str, *wrong: int) -> None:
+        monkeypatch.setattr(campaign, "program_digest", lambda: program)
+        stage.wrong = set(wrong)
+        stage.kv("--campaign", file, "--seeds", "2", "--plan", plan)
+
+    lived("aaa", "calm", 1)
+    lived("aaa", "cores")
+    assert stage.kv("--campaign", file, "--report") == Status.NO
+    assert stage.lines[-1] == "FAILED: plan calm: 1 lives with violations"
+    assert stage.kv("--campaign", file, "--report", "--plan", "cores") == Status.DONE
+    assert "plan calm" not in stage.text
+    lived("bbb", "cores")
+    assert stage.kv("--campaign", file, "--report") == Status.DONE
+    assert stage.kv("--campaign", file, "--report", "--plan", "wipes") == Status.NO
+
+
+def test_an_interrupted_campaign_is_judged_by_all_that_is_on_record(stage: Stage, tmp_path: Path) -> None:
+    file = str(tmp_path / "lives.jsonl")
+    stage.wrong = {2}
+    assert stage.kv("--campaign", file, "--seeds", "3") == Status.NO
+    stage.interrupted_at = 5
+    assert stage.kv("--campaign", file, "--seeds", "9") == Status.NO
+    assert stage.lines[-1] == "interrupted, and 1 lives with violations"
+
+
+def test_a_campaign_that_cannot_be_written_lives_nothing(stage: Stage, tmp_path: Path) -> None:
+    with pytest.raises(click.ClickException, match=r"x\.jsonl: No such file or directory"):
+        stage.kv("--campaign", str(tmp_path / "none" / "x.jsonl"), "--seeds", "2")
+    assert stage.lines == []
+
+
+def test_a_campaign_whose_disk_is_full_ends_with_a_line(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(self: Any, record: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(campaign.Campaign, "_write", full)
+    with pytest.raises(click.ClickException, match=r"x\.jsonl: No space left on device"):
+        stage.kv("--campaign", str(tmp_path / "x.jsonl"), "--seeds", "2")
+
+
+def test_a_campaign_that_is_done_shows_what_is_on_record(stage: Stage, tmp_path: Path) -> None:
+    file = str(tmp_path / "lives.jsonl")
+    for _ in range(2):
+        assert stage.kv("--campaign", file, "--seeds", "5") == Status.DONE
+        assert stage.lines[2].split()[:2] == ["everything", "5"]
+
+
+def test_bytes_are_no_campaign(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"\xab\xcd\n")
+    with pytest.raises(click.ClickException, match="other is no campaign"):
+        stage.kv("--campaign", str(tmp_path / "other"), "--seeds", "1")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -189,6 +251,11 @@ def test_a_campaign_that_is_done_is_no_failure(stage: Stage, tmp_path: Path) -> 
         ["--trace"],
         ["--report"],
         ["--plan", "nonsense"],
+        ["--demand-rare", "--plan", "calm"],
+        ["--demand-rare"],
+        ["--seed", "1", "--plan", "all", "--demand-rare"],
+        ["--campaign", "x", "--report", "--plan", "all", "--demand-rare"],
+        ["--campaign", "x", "--report", "--minutes", "1"],
     ],
     ids=" ".join,
 )

@@ -91,7 +91,10 @@ def _flood(connections: int) -> int:
 
 
 def _replay(path: Path) -> int:
-    saved = read_saved(path)
+    try:
+        saved = read_saved(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f"{path} is no saved finding: {error}") from None
     _say(f"{saved.target}: {len(saved.inputs)} inputs; then it was: {saved.text}")
     text = feed_again(saved, BY_NAME[saved.target])
     _say("now: " + (text or "nothing is wrong"))

@@ -218,6 +218,9 @@ def test_the_command_says_what_it_found(
     assert main(["--replay", file]) == 1
     monkeypatch.undo()
     assert main(["--replay", file]) == 0
+    for other in (tmp_path / "none", record):
+        with pytest.raises(SystemExit, match="is no saved finding"):
+            main(["--replay", str(other)])
 
 
 # ── any bytes at all, as Hypothesis finds and shrinks them ─────────────────────────────────────────

@@ -14,6 +14,7 @@ With ``--results`` every verdict is written down as soon as it is known, and the
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -200,6 +201,9 @@ class Hunt:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its options are told by ``--help``."""
     options = _options().parse_args(arguments)
+    for module in ("pytest", "twisted_kv"):
+        if importlib.util.find_spec(module) is None:
+            raise SystemExit(f"{sys.executable} has no {module}: pip install -e '.[test]', and use that environment")
     mutants = _chosen(options)
     known = recorded(options.results) if options.results and not options.anew else {}
     verdicts = [known[mutant.digest] for mutant in mutants if is_done(known.get(mutant.digest), options.seeds)]
@@ -218,10 +222,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     file.write(line_of(verdict))
     except KeyboardInterrupt:
         _say("stopped; what is above was found")
-    return _conclude(mutants, verdicts, options.table)
+    return _conclude(mutants, verdicts, options.table, options.seeds)
 
 
-def _conclude(mutants: Sequence[Mutant], verdicts: Sequence[Verdict], table: Path | None) -> int:
+def _conclude(mutants: Sequence[Mutant], verdicts: Sequence[Verdict], table: Path | None, seeds: int) -> int:
     figures = {verdict: sum(found.verdict == verdict for found in verdicts) for verdict in (*GOOD, SURVIVED, BROKEN)}
     _say(
         f"{len(verdicts)} mutants: " + ", ".join(f"{number} {verdict}" for verdict, number in figures.items() if number)
@@ -229,7 +233,7 @@ def _conclude(mutants: Sequence[Mutant], verdicts: Sequence[Verdict], table: Pat
     for found in verdicts:
         if found.verdict not in GOOD:
             _say(f"  {found}")
-            _say(f"  again: python tests/mutants/hunt.py {found.name} --anew")
+            _say(f"  again: python tests/mutants/hunt.py {found.name} --seeds {seeds} --anew")
     if table is not None:
         mutant_table.write(table, all_mutants(), {found.name: asdict(found) for found in verdicts})
     return 0 if len(verdicts) == len(mutants) and all(found.verdict in GOOD for found in verdicts) else 1

@@ -31,3 +31,20 @@ def test_calls_that_have_not_come_back_are_open():
     history.succeeded(history.begin("b", "get", "j", None, 0.0), None)
     assert history.open == [hanging]
     assert len(history) == 2
+
+
+def test_each_event_is_told_with_its_number():
+    told = []
+    history = History(lambda who, what: told.append((who, what)))
+    history.succeeded(history.begin("a", "put", "k", "v" * 100, 0.0), None)
+    history.failed(history.begin("a", "get", "k", None, 0.0))
+    history.unknown(history.begin("b", "delete", "k", None, 0.0))
+    shown = f"'{'v' * 40}…'"
+    assert told == [
+        ("a", f"[1 put(k, {shown})"),
+        ("a", f"[1 put(k, {shown}) 2] -> None"),
+        ("a", "[3 get(k)"),
+        ("a", "[3 get(k) failed]"),
+        ("b", "[4 delete(k)"),
+        ("b", "[4 delete(k) unknown]"),
+    ]

@@ -37,6 +37,14 @@ def test_of_a_long_traceback_the_end_is_shown():
     assert "87 lines" in str(lines)
 
 
+def test_of_many_findings_of_a_kind_the_first_are_shown():
+    violations = (*(Violation(EQUAL, f"finding {n}") for n in range(20)), Violation(ONE_LEADER, "two"))
+    lines = str(report(violations)).split("\n")
+    assert lines[1:4] == [f"  equal digests: finding {n}" for n in range(3)]
+    assert lines[4] == "  equal digests: … 17 more"
+    assert "two" in lines[5]
+
+
 STORY = [
     told(0.0, RUN, "begins", plan="calm"),
     told(0.1, "g100-1", "Standing: leader in term 1, leader 1"),

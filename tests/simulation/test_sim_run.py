@@ -1,5 +1,10 @@
 """Many lives, in one process or several, as long as they are wanted."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from itertools import count
 
 import pytest
@@ -7,7 +12,7 @@ import pytest
 from twisted_kv.simulation.lives import run
 from twisted_kv.simulation.lives.cores import CorePlan
 from twisted_kv.simulation.lives.reports import Report
-from twisted_kv.simulation.lives.run import ALL, PLANS, lives, plan_of, run_seed, spans
+from twisted_kv.simulation.lives.run import ALL, PLANS, lives, plan_of, run_seed, spans, uninterrupted
 
 
 @pytest.fixture
@@ -56,3 +61,43 @@ def test_lives_spread_over_processes():
 )
 def test_unbroken_rows(seeds, rows):
     assert list(spans(seeds)) == rows
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_end_of_a_life(monkeypatch, signum):
+    """Raised inside of one it would become a failure of it."""
+    lived = []
+
+    def long(seed, plan):
+        os.kill(os.getpid(), signum)
+        lived.append(seed)
+        return Report(seed, plan.name, (), (), "", {})
+
+    monkeypatch.setattr(run, "run_seed", long)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt):
+        list(lives([1, 2, 3], "calm", 1))
+    assert lived == [1]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_what_fails_within_is_not_replaced_by_the_interrupt():
+    with pytest.raises(ZeroDivisionError), uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ZeroDivisionError
+
+
+@pytest.mark.process
+def test_processes_end_with_the_one_that_counts():
+    program = "from twisted_kv.simulation.lives.run import lives\n"
+    program += "if __name__ == '__main__':\n    for _ in lives(range(10**6), 'calm', 2): print('lived', flush=True)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+            children = file.read().split()
+        process.kill()
+    assert len(children) >= 2
+    deadline = time.monotonic() + 60
+    while any(os.path.exists(f"/proc/{child}") for child in children):
+        assert time.monotonic() < deadline, "somebody lives on alone"
+        time.sleep(0.05)

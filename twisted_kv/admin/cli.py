@@ -325,13 +325,15 @@ def demo(keep: bool) -> int:
 @click.option("--from", "first", type=click.IntRange(0), metavar="SEED", help="The first seed; 1 unless given.")
 @click.option("--new-seeds", is_flag=True, help="Begin at a seed that is drawn, and printed.")
 @click.option("--seed", type=click.IntRange(0), help="This one alone.")
-@click.option("--plan", default="everything", show_default=True, metavar="NAME", help="Or all: each seed one, in turn.")
+@click.option("--plan", metavar="NAME", help="Or all: each seed one, in turn.  [default: everything]")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--minutes", type=click.FloatRange(0), help="Begin no more lives after so long.")
 @click.option("--trace", is_flag=True, help="Tell every event of a single seed.")
 @click.option("--digests", is_flag=True, help="Print a digest of each trace: equal on every Python.")
 @click.option(
-    "--demand-rare", is_flag=True, help="Fail if a rare event was never reached; a sweep has twice the minutes for it."
+    "--demand-rare",
+    is_flag=True,
+    help="Fail if plan all never reached some rare event; a sweep has twice the minutes for it.",
 )
 @click.option("--campaign", type=click.Path(dir_okay=False, path_type=Path), help="Go on where this file ends.")
 @click.option("--report", is_flag=True, help="Show what the campaign has on record.")

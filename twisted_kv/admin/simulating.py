@@ -22,10 +22,11 @@ from twisted_kv.admin import render
 from twisted_kv.admin.running import Status
 from twisted_kv.simulation.lives.campaign import Campaign, by_program, program_digest, read
 from twisted_kv.simulation.lives.reports import OK, Report
-from twisted_kv.simulation.lives.run import ALL, PLANS, be_silent, lives, plan_of, run_seed
+from twisted_kv.simulation.lives.run import ALL, PLANS, be_silent, lives, plan_of, run_seed, uninterrupted
 from twisted_kv.simulation.lives.tally import Tally
 
 SEEDS: Final = 20
+PLAN: Final = "everything"
 LINE_EVERY: Final = 100
 NEW_SEEDS: Final = 1_000_000_000
 """New seeds begin somewhere below this."""
@@ -41,7 +42,7 @@ class Asked:
         seed: int | None,
         first: int | None,
         new_seeds: bool,
-        plan: str,
+        plan: str | None,
         minutes: float | None,
         trace: bool,
         digests: bool,
@@ -55,6 +56,7 @@ class Asked:
             "--new-seeds": new_seeds,
             "--minutes": minutes,
             "--campaign": campaign,
+            "--demand-rare": demand_rare,
         }
         refuse_together("--seed", seed, one)
         refuse_together("--from", first, {"--new-seeds": new_seeds})
@@ -63,16 +65,20 @@ class Asked:
             raise click.UsageError("--trace tells every event of one life: say which by --seed")
         if report and campaign is None:
             raise click.UsageError("--report reads a campaign: say which by --campaign FILE")
+        refuse_together("--report", report or None, {"--demand-rare": demand_rare, "--minutes": minutes})
         if campaign is not None and seeds is None and not report:
             raise click.UsageError("a campaign has a number of --seeds")
-        if plan != ALL and plan not in PLANS:
+        if plan not in (None, ALL, *PLANS):
             raise click.BadParameter(f"{plan!r} is none of {', '.join((*PLANS, ALL))}", param_hint="--plan")
+        if demand_rare and plan != ALL:
+            raise click.UsageError("--demand-rare asks for what no single plan reaches: add --plan all")
         self.count = seeds if seeds is not None or minutes is not None else SEEDS
         self.first = random.SystemRandom().randrange(1, NEW_SEEDS) if new_seeds else 1 if first is None else first
         self.jobs = jobs
         self.seed = seed
         self.new_seeds = new_seeds
-        self.plan = plan
+        self.plan = plan or PLAN
+        self.plan_named = plan
         self.minutes = minutes
         self.trace = trace
         self.digests = digests
@@ -95,7 +101,7 @@ def refuse_together(option: str, value: Any, others: dict[str, Any]) -> None:
 def simulate(asked: Asked) -> int:
     """Do what was asked for; returns the exit status."""
     if asked.report and asked.campaign is not None:
-        return show_campaign(asked.campaign)
+        return show_campaign(asked.campaign, asked.plan_named)
     be_silent()
     if asked.seed is not None:
         return one_life(asked.seed, asked)
@@ -105,7 +111,8 @@ def simulate(asked: Asked) -> int:
 def one_life(seed: int, asked: Asked) -> int:
     """One seed, told in full if asked for."""
     sink = (lambda event: render.write_line(str(event))) if asked.trace else None
-    report = run_seed(seed, plan_of(asked.plan, seed), sink)
+    with uninterrupted():
+        report = run_seed(seed, plan_of(asked.plan, seed), sink)
     render.write_line(digest_line(report) if asked.digests else str(report))
     return Status.DONE if report.verdict == OK else Status.NO
 
@@ -138,16 +145,22 @@ def many_lives(asked: Asked) -> int:
                 told(tally.total.lives)
         except KeyboardInterrupt:
             interrupted = True
+        except OSError as error:
+            # Lives write to memory; it is the campaign's file that refuses.
+            raise click.ClickException(f"{asked.campaign}: {error.strerror}") from None
+    # A campaign is judged by all that is on record.
+    judged = tally if campaign is None else campaign.tally()
     if asked.digests:
         for *_, line in sorted(digests):
             render.write_line(line)
-    else:
+    elif tally.total.lives or campaign is None:
         show(tally, time.monotonic() - began)
-    # A campaign is judged by all that is on record.
-    failed = (tally if campaign is None else campaign.tally()).why_failed(asked.demand_rare)
+    else:
+        show(judged, 0.0)
+    failed = judged.why_failed(asked.demand_rare)
     if interrupted:
         render.write_line(f"interrupted{f', and {failed}' if failed else ''}")
-        return Status.NO if tally.total.violated else Status.INTERRUPTED
+        return Status.NO if judged.total.violated else Status.INTERRUPTED
     if failed:
         render.write_line(f"FAILED: {failed}")
     return Status.NO if failed else Status.DONE
@@ -163,6 +176,8 @@ def begun(asked: Asked, campaign: Campaign | None, wanted: Callable[[], bool]) -
         left = campaign.left(asked.first, asked.count)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{asked.campaign}: {error.strerror}") from None
     render.write_line(f"program {program_digest()}: {asked.count - len(left)} lives on record, {len(left)} to go")
     return campaign.lives(left, asked.jobs, wanted), len(left)
 
@@ -204,18 +219,23 @@ def show(tally: Tally, seconds: float) -> None:
     render.write_line(f"{total.lives} lives in {seconds:.0f} s{rate}: {total.violated} violated, {total.void} void")
 
 
-def show_campaign(file: Path) -> int:
-    """All that is on record; the exit status is that of the newest program's lives."""
+def show_campaign(file: Path, plan: str | None) -> int:
+    """All that is on record, or all of one plan; the exit status is that of the lives of the last program in it."""
     try:
         found = by_program(read(file))
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    failed = "nothing is on record"
-    for (program, plan), (seeds, seconds, tally) in found.items():
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+    shown = {name: lived for name, lived in found.items() if plan in (None, name[1])}
+    *_, latest = [program for program, _ in shown] or [""]
+    reasons = [] if shown else ["nothing is on record"]
+    for (program, its_plan), (seeds, seconds, tally) in shown.items():
         rows = ", ".join(f"{first}-{last}" for first, last in seeds)
-        render.write_line(f"program {program}, plan {plan}, seeds {rows}")
+        render.write_line(f"program {program}, plan {its_plan}, seeds {rows}")
         show(tally, seconds)
-        failed = tally.why_failed()
-    if failed:
-        render.write_line(f"FAILED: {failed}")
-    return Status.NO if failed else Status.DONE
+        if program == latest and (why := tally.why_failed()):
+            reasons.append(f"plan {its_plan}: {why}")
+    for reason in reasons:
+        render.write_line(f"FAILED: {reason}")
+    return Status.NO if reasons else Status.DONE

@@ -8,7 +8,7 @@ stays open for ever, since it may still take effect. It knows neither clerks nor
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 Verb = Literal["put", "append", "delete", "get", "put_hash"]
 
 NEVER: Final = float("inf")
+SHOWN_CHARS_MAX: Final = 40
 
 
 class Call(msgspec.Struct):
@@ -49,15 +50,29 @@ class Call(msgspec.Struct):
         told = f"[{self.invoked}, {self.returned:.0f}] -> {self.result!r}" if self.known else f"[{self.invoked}, …"
         return f"{self.at:10.4f} s {self.client}: {asked} {told}"
 
+    @property
+    def asked(self) -> str:
+        """What was asked, in short, and its number.
+
+        >>> Call("client-1", "put", "k", "value", 7, 0.5).asked
+        "[7 put(k, 'value')"
+        """
+        argument = "" if self.argument is None else f", {_short(self.argument)!r}"
+        return f"[{self.invoked} {self.verb}({self.key}{argument})"
+
 
 class History:
     """All calls of a run. A call is begun, then exactly one of succeeded, failed or unknown is said of it.
+
+    Args:
+        tells: is told of each event: who, and what in a line.
 
     Attributes:
         writes_count: calls that changed something and came back as done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tells: Callable[[str, str], object] = lambda who, what: None) -> None:
+        self._tells = tells
         self._events = 0
         self._open: dict[int, Call] = {}
         self._calls: dict[int, Call] = {}
@@ -69,6 +84,7 @@ class History:
         """The call is made now; until more is said its outcome is unknown."""
         call = Call(client, verb, key, argument, self._event(), at)
         self._open[call.invoked] = self._calls[call.invoked] = call
+        self._tells(client, call.asked)
         return call
 
     def succeeded(self, call: Call, result: str | bool | None) -> None:
@@ -76,18 +92,22 @@ class History:
         del self._open[call.invoked]
         call.returned, call.result = self._event(), result
         self.writes_count += call.verb != "get"
+        shown = _short(result) if isinstance(result, str) else result
+        self._tells(call.client, f"{call.asked} {call.returned:.0f}] -> {shown!r}")
 
     def failed(self, call: Call) -> None:
         """It certainly did not happen, or was a read that was told nothing: no evidence either way."""
         del self._open[call.invoked]
         del self._calls[call.invoked]
         self.failed_count += 1
+        self._tells(call.client, f"{call.asked} failed]")
 
     def unknown(self, call: Call) -> None:
         """The client gave up; it may have taken effect, or may yet."""
         del self._open[call.invoked]
         self._event()
         self.unknown_count += 1
+        self._tells(call.client, f"{call.asked} unknown]")
 
     @property
     def open(self) -> list[Call]:
@@ -107,3 +127,7 @@ class History:
     def _event(self) -> int:
         self._events += 1
         return self._events
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS_MAX else text[:SHOWN_CHARS_MAX] + "…"

@@ -38,12 +38,17 @@ class Verdict(enum.Enum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """The verdict on a key, why, and in how many steps it was found."""
+    """The verdict on a key, why, in how many steps it was found, and when the call was made that shows it, if one does.
+
+    Attributes:
+        at: virtual seconds.
+    """
 
     key: str
     verdict: Verdict
     reason: str
     steps: int
+    at: float | None = None
 
 
 def findings(history: History, steps_max: int = STEPS_MAX) -> list[Finding]:
@@ -61,9 +66,9 @@ def check_key(key: str, calls: Sequence[Call], steps_max: int = STEPS_MAX) -> Fi
         steps_max: how many placements to try before giving up.
     """
     relevant = without_unseen(call for call in calls if call.known or call.verb != "get")
-    reason = broken_prefix(relevant)
+    reason, at = broken_prefix(relevant)
     if reason:
-        return Finding(key, Verdict.VIOLATION, reason, 0)
+        return Finding(key, Verdict.VIOLATION, reason, 0, at)
     return _search(key, relevant, steps_max)
 
 
@@ -97,18 +102,20 @@ def without_unseen(calls: Iterable[Call]) -> list[Call]:
     return [call for call in kept if call.known or not call.argument or call.argument in seen or call.verb == "delete"]
 
 
-def broken_prefix(calls: Sequence[Call]) -> str:
-    """What is wrong with a key to which clients only append, as far as its reads alone can tell; "" if nothing is.
+def broken_prefix(calls: Sequence[Call]) -> tuple[str, float | None]:
+    """What is wrong with a key to which clients only append, as far as its reads alone can tell, and when it was read;
+    "" if nothing is.
 
     Necessary conditions, cheap and with a readable reason: every read is a prefix of each longer one, and none is
     shorter than one that had returned before it was asked.
     """
     if any(call.verb not in ("append", "get") for call in calls):
-        return ""
+        return "", None
     reads = [call for call in calls if call.verb == "get"]
-    for shorter, longer in pairwise(sorted((_text(read) for read in reads), key=len)):
-        if not longer.startswith(shorter):
-            return f"the reads {_short(shorter)} and {_short(longer)} have parted"
+    for shorter, longer in pairwise(sorted(reads, key=lambda read: len(_text(read)))):
+        if not _text(longer).startswith(_text(shorter)):
+            parted = f"the reads {_short(_text(shorter))} and {_short(_text(longer))} have parted"
+            return parted, max(shorter.at, longer.at)
     returned = sorted(reads, key=lambda read: read.returned)
     longest: Call | None = None
     for read in reads:  # in the order of invocation
@@ -117,8 +124,8 @@ def broken_prefix(calls: Sequence[Call]) -> str:
             if longest is None or len(_text(earlier)) > len(_text(longest)):
                 longest = earlier
         if longest is not None and len(_text(read)) < len(_text(longest)):
-            return f"stale read: {_short(_text(read))} by {read.client}, after {_short(_text(longest))}"
-    return ""
+            return f"stale read: {_short(_text(read))} by {read.client}, after {_short(_text(longest))}", read.at
+    return "", None
 
 
 def fnv1a(text: str) -> str:
@@ -140,17 +147,17 @@ def _search(key: str, calls: Sequence[Call], steps_max: int) -> Finding:
     to_place = sum(1 for call in calls if call.known)
     tried = _Tried()
     trail = [_Step(timeline, None, 0, 0, None)]
-    furthest, stuck = -1, ""
+    furthest, stuck, at = -1, "", 0.0
     steps = 0
     while to_place:
         here = trail[-1]
         place = next(here.candidates, None)
         if place is None:
             if len(trail) > furthest:
-                furthest, stuck = len(trail), timeline.explain(here.value)
+                furthest, (stuck, at) = len(trail), timeline.explain(here.value)
             trail.pop()
             if here.placed is None:
-                return Finding(key, Verdict.VIOLATION, stuck, steps)
+                return Finding(key, Verdict.VIOLATION, stuck, steps, at)
             to_place += calls[here.placed].known
             timeline.restore(here.placed)
             continue
@@ -264,13 +271,14 @@ class _Timeline:
             for event in (self._count + place, place):
                 self._next[self._previous[event]] = self._previous[self._next[event]] = event
 
-    def explain(self, value: Value) -> str:
-        """Why nothing can be placed at this point."""
+    def explain(self, value: Value) -> tuple[str, float]:
+        """Why nothing can be placed at this point, and when the call was made that cannot."""
         event = self._next[self._end]
         while event < self._count:
             event = self._next[event]
         held = "nothing" if value is None else _short(value)
-        return f"no order explains {self._calls[event - self._count]}, with {held} stored"
+        call = self._calls[event - self._count]
+        return f"no order explains {call}, with {held} stored", call.at
 
     def _link(self, left: int, right: int) -> None:
         self._next[left], self._previous[right] = right, left

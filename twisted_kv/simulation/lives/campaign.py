@@ -59,7 +59,10 @@ def read(file: Path) -> list[Record]:
     """
     if not file.exists():
         return []
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no campaign: {error}") from None
     whole = text[: text.rfind("\n") + 1]
     try:
         return [msgspec.json.decode(line, type=Record) for line in whole.splitlines()]
@@ -89,11 +92,12 @@ class Campaign:
         self._program = program_digest()
 
     def left(self, first: int, count: int) -> list[int]:
-        """The seeds still to be lived.
+        """The seeds still to be lived; from now on the file is there.
 
         Raises:
-            ValueError: as ``read``.
+            ValueError: as ``read``. OSError: nothing could be written down.
         """
+        self._file.open("ab").close()
         return list(to_live(read(self._file), self._program, self._plan, first, count))
 
     def tally(self) -> Tally:
@@ -135,10 +139,10 @@ class Campaign:
 
 
 def by_program(records: Sequence[Record]) -> dict[tuple[str, str], tuple[list[tuple[int, int]], float, Tally]]:
-    """(program, plan) → the seeds that were lived, the seconds it took, what it came to; in the order of the file."""
+    """(program, plan) → the seeds that were lived, the seconds it took, what it came to; who lived last comes last."""
     found: dict[tuple[str, str], tuple[list[tuple[int, int]], float, Tally]] = {}
     for record in records:
-        seeds, seconds, tally = found.get((record.program, record.plan), ([], 0.0, Tally()))
+        seeds, seconds, tally = found.pop((record.program, record.plan), ([], 0.0, Tally()))
         tally.add(record.tally)
         found[record.program, record.plan] = ([*seeds, *record.seeds], seconds + record.seconds, tally)
     return {name: (_joined(seeds), seconds, tally) for name, (seeds, seconds, tally) in found.items()}

@@ -162,7 +162,7 @@ def run_seed(seed: int, plan: Plan, sink: Callable[[Event], None] | None = None)
         seed,
         plan.name,
         violations,
-        tuple(shortened(world.trace.story, violations)) if violations else (),
+        tuple(shortened(life.story(), violations)) if violations else (),
         world.trace.digest(),
         life.figures(),
         dict(world.reached),
@@ -233,7 +233,7 @@ class Life:
         self._plan = plan
         self._shape = shape
         self._path = path
-        self._history = History()
+        self._history = History(world.trace.note)
         self._cluster = Cluster(
             world,
             path,
@@ -256,6 +256,7 @@ class Life:
         self._clients = list(self._make_clients())
         self._closing_random = world.random_for("closing")
         self._calm = False
+        self._shown: list[Event] = []
         self._administrators = list(self._make_administrators())
         self._strangers = list(self._make_strangers())
         watch = self._cluster.watch
@@ -310,11 +311,17 @@ class Life:
             yield from (Violation(CALLS, line) for line in clerks.wrong)
         for finding in findings(self._history):
             checker = DECIDED if finding.verdict is Verdict.UNDECIDED else LINEARIZABLE
+            if finding.at is not None:
+                self._shown.append(Event(finding.at, JUDGE, f"finds later what shows here: {checker}", ()))
             yield Violation(checker, f"{finding.key}: {finding.reason}")
         yield from exactly_once(self._history, self._recovery.final)
         trouble = self._history.failed_count + self._history.unknown_count
         if trouble and self._plan.is_gentle:
             yield Violation(GENTLE, f"{trouble} calls failed although nothing was wrong")
+
+    def story(self) -> Sequence[Event]:
+        """What happened besides the traffic, and when what was found in the end shows; once ``violations`` was read."""
+        return sorted([*self.world.trace.story, *self._shown], key=lambda event: event.at)
 
     def void(self) -> str:
         """Why nothing follows from this life, though nothing was found; "" if something does."""

@@ -259,7 +259,7 @@ class Recovery:
 
     async def _scan(self, shard: int, keys: Sequence[str]) -> None:
         at = self._world.clock.seconds()
-        calls = {key: self._history.begin("auditor", "get", key, None, at) for key in keys}
+        calls = {key: self._history.begin("auditor/scan", "get", key, None, at) for key in keys}
         shown: dict[str, Any] = {}
         after: str | None = None
         bytes_max = one_of(self._random, SCAN_BYTES)

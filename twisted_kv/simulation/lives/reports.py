@@ -16,6 +16,8 @@ from twisted_kv.simulation.doors.world import Event
 from twisted_kv.simulation.judges.checkers import Violation
 
 STORY_LINES_MAX: Final = 40
+ALIKE_MAX: Final = 3
+"""So many violations of one checker are shown, the first ones."""
 TEXT_LINES_MAX: Final = 12
 """Of one violation: a traceback is shown by its end."""
 TEXT_CHARS_MAX: Final = 140
@@ -67,7 +69,7 @@ class Report(msgspec.Struct, frozen=True):
             return f"{head}: {self.void}"
         if self.verdict == OK:
             return f"{head} ({', '.join(f'{name} {value:g}' for name, value in self.figures.items())})"
-        found = [line for violation in self.violations for line in _told(violation)]
+        found = [line for _, alike in _by_checker(self.violations) for line in _told_together(alike)]
         story = ["  what happened before:", *(f"    {line}" for line in self.story)]
         return "\n".join([head, *found, *story, f"  replay: {replay_command(self.seed, self.plan)}"])
 
@@ -107,6 +109,19 @@ def shortened(story: Iterable[Event], violations: Sequence[Violation], lines_max
             room = left - PHASE_LINES * after if number == finding else PHASE_LINES
         lines += _fitted(phase, room)
     return lines
+
+
+def _by_checker(violations: Sequence[Violation]) -> Iterable[tuple[str, list[Violation]]]:
+    kinds: dict[str, list[Violation]] = {}
+    for violation in violations:
+        kinds.setdefault(violation.checker, []).append(violation)
+    return kinds.items()
+
+
+def _told_together(alike: Sequence[Violation]) -> list[str]:
+    lines = [line for violation in alike[:ALIKE_MAX] for line in _told(violation)]
+    more = len(alike) - ALIKE_MAX
+    return lines if more <= 0 else [*lines, f"  {alike[0].checker}: … {more} more"]
 
 
 def _told(violation: Violation) -> list[str]:

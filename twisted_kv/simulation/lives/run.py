@@ -7,9 +7,12 @@ wants how many, and for how long, is decided by whoever asks, because no clock i
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Final
 
 from twisted.logger import globalLogBeginner
@@ -22,7 +25,19 @@ from twisted_kv.simulation.lives.cores import CORES, CorePlan, live_cores
 from twisted_kv.simulation.lives.life import Shape, draw_shape
 from twisted_kv.simulation.lives.reports import Report
 
-__all__ = ["ALL", "PLANS", "Report", "Shape", "be_silent", "draw_shape", "lives", "plan_of", "run_seed", "spans"]
+__all__ = [
+    "ALL",
+    "PLANS",
+    "Report",
+    "Shape",
+    "be_silent",
+    "draw_shape",
+    "lives",
+    "plan_of",
+    "run_seed",
+    "spans",
+    "uninterrupted",
+]
 
 ALL: Final = "all"
 """In place of the name of a plan: each seed lives by one of them, in turn."""
@@ -72,7 +87,9 @@ def lives(seeds: Iterable[int], plan: str, jobs: int, wanted: Callable[[], bool]
         for seed, its_plan in named:
             if not wanted():
                 return
-            yield run_seed(seed, its_plan)
+            with uninterrupted():
+                report = run_seed(seed, its_plan)
+            yield report
         return
     # Spawned, not forked: the calling process may hold a reactor, threads and open files.
     context = multiprocessing.get_context("spawn")
@@ -91,6 +108,33 @@ def lives(seeds: Iterable[int], plan: str, jobs: int, wanted: Callable[[], bool]
             yield from sorted((future.result() for future in done), key=_by_seed)
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until a life is lived: raised inside a callback, KeyboardInterrupt would become a failure
+    of that life. A second one ends the process at once.
+
+    Raises:
+        KeyboardInterrupt: at the end, if there was one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def heard(signum: int, _: object) -> None:
+        came.append(signum)
+        signal.signal(signum, signal.SIG_DFL)
+
+    before = {signum: signal.signal(signum, heard) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def be_silent() -> None:
@@ -114,9 +158,17 @@ def spans(seeds: Iterable[int]) -> Sequence[tuple[int, int]]:
 
 
 def _begin_process() -> None:
-    """Ctrl-C is for the process that counts; it lets the others finish what they are at."""
+    """Ctrl-C is for the process that counts; it lets the others finish what they are at. They end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     be_silent()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _by_seed(report: Report) -> int:

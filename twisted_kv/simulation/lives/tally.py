@@ -112,7 +112,7 @@ class Tally(msgspec.Struct):
         if total.void * VOID_ONE_IN > total.lives:
             return f"{total.void} of {total.lives} lives are void: more than one in {VOID_ONE_IN}"
         if demand_rare and self.unreached:
-            return f"{len(self.unreached)} rare events were never reached"
+            return f"never reached: {', '.join(self.unreached)}"
         return ""
 
     def table(self) -> tuple[list[str], list[list[str]]]:
