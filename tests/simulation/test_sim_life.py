@@ -136,7 +136,9 @@ def test_what_is_told_of_a_life_can_be_read(small):
     run_seed(1, PLANS["crashes"], told.append)
     text = "\n".join(map(str, told))
     assert re.search(r"g10\d-\d +Standing: leader in term \d+, leader \d", text)
-    assert "{" not in "".join(event.what for event in told)
+    # Keys have braces, which say where they live.
+    assert "{" not in "".join(event.what for event in told if not event.what.startswith("["))
+    assert any(re.match(r"\[\d+ append\(.*\) \d+\] -> None", event.what) for event in told)
     assert "/" not in "".join(event.what for event in told if event.what.startswith("Stopped"))
 
 
