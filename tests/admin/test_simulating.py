@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -213,15 +212,19 @@ def test_a_campaign_that_cannot_be_written_lives_nothing(stage: Stage, tmp_path:
     assert stage.lines == []
 
 
-def test_a_campaign_whose_disk_is_full_ends_with_a_line(
+def test_a_campaign_that_can_be_written_no_more_ends_with_a_line(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def full(self: Any, record: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(campaign.Campaign, "left", lambda *_: [1, 2])
+    with pytest.raises(click.ClickException, match=r"x\.jsonl: No such file or directory"):
+        stage.kv("--campaign", str(tmp_path / "gone" / "x.jsonl"), "--seeds", "2")
 
-    monkeypatch.setattr(campaign.Campaign, "_write", full)
-    with pytest.raises(click.ClickException, match=r"x\.jsonl: No space left on device"):
-        stage.kv("--campaign", str(tmp_path / "x.jsonl"), "--seeds", "2")
+
+def test_who_reads_no_more_is_not_taken_for_the_campaign(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.wrong = {1}
+    monkeypatch.setattr(simulating, "say", lambda text: (_ for _ in ()).throw(BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        stage.kv("--seeds", "2")
 
 
 def test_a_campaign_that_is_done_shows_what_is_on_record(stage: Stage, tmp_path: Path) -> None:

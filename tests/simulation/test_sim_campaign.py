@@ -5,7 +5,7 @@ import pytest
 from twisted_kv.simulation.judges.checkers import EQUAL, Violation
 from twisted_kv.simulation.lives import campaign as module
 from twisted_kv.simulation.lives import run
-from twisted_kv.simulation.lives.campaign import STRETCH, Campaign, by_program, program_digest, read, to_live
+from twisted_kv.simulation.lives.campaign import STRETCH, Campaign, Unusable, by_program, program_digest, read, to_live
 from twisted_kv.simulation.lives.reports import Report
 
 
@@ -74,7 +74,7 @@ def test_a_line_that_was_cut_off_is_left_out_and_overwritten(tmp_path):
 def test_another_kind_of_file_is_refused(tmp_path):
     file = tmp_path / "lives.jsonl"
     file.write_text("shopping list\n")
-    with pytest.raises(ValueError, match="is no campaign"):
+    with pytest.raises(Unusable, match="is no campaign"):
         read(file)
     assert file.read_text() == "shopping list\n"
 

@@ -20,7 +20,7 @@ import click
 
 from twisted_kv.admin import render
 from twisted_kv.admin.running import Status
-from twisted_kv.simulation.lives.campaign import Campaign, by_program, program_digest, read
+from twisted_kv.simulation.lives.campaign import Campaign, Unusable, by_program, program_digest, read
 from twisted_kv.simulation.lives.reports import OK, Report
 from twisted_kv.simulation.lives.run import ALL, PLANS, be_silent, lives, plan_of, run_seed, uninterrupted
 from twisted_kv.simulation.lives.tally import Tally
@@ -145,9 +145,8 @@ def many_lives(asked: Asked) -> int:
                 told(tally.total.lives)
         except KeyboardInterrupt:
             interrupted = True
-        except OSError as error:
-            # Lives write to memory; it is the campaign's file that refuses.
-            raise click.ClickException(f"{asked.campaign}: {error.strerror}") from None
+        except Unusable as error:
+            raise click.ClickException(str(error)) from None
     # A campaign is judged by all that is on record.
     judged = tally if campaign is None else campaign.tally()
     if asked.digests:
@@ -174,10 +173,8 @@ def begun(asked: Asked, campaign: Campaign | None, wanted: Callable[[], bool]) -
     assert asked.count is not None
     try:
         left = campaign.left(asked.first, asked.count)
-    except ValueError as error:
+    except Unusable as error:
         raise click.ClickException(str(error)) from None
-    except OSError as error:
-        raise click.ClickException(f"{asked.campaign}: {error.strerror}") from None
     render.write_line(f"program {program_digest()}: {asked.count - len(left)} lives on record, {len(left)} to go")
     return campaign.lives(left, asked.jobs, wanted), len(left)
 
@@ -223,10 +220,8 @@ def show_campaign(file: Path, plan: str | None) -> int:
     """All that is on record, or all of one plan; the exit status is that of the lives of the last program in it."""
     try:
         found = by_program(read(file))
-    except ValueError as error:
+    except Unusable as error:
         raise click.ClickException(str(error)) from None
-    except OSError as error:
-        raise click.ClickException(f"{file}: {error.strerror}") from None
     shown = {name: lived for name, lived in found.items() if plan in (None, name[1])}
     *_, latest = [program for program, _ in shown] or [""]
     reasons = [] if shown else ["nothing is on record"]

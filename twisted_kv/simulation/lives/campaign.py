@@ -24,6 +24,10 @@ from twisted_kv.simulation.lives.tally import Tally
 STRETCH: Final = 50
 
 
+class Unusable(Exception):
+    """The file is no campaign, or cannot be read or written; the text says which, and why."""
+
+
 class Record(msgspec.Struct):
     """What became of a stretch of seeds.
 
@@ -55,19 +59,18 @@ def read(file: Path) -> list[Record]:
     """All that is on record; a file that is not there has nothing.
 
     Raises:
-        ValueError: a line is no record; the file is another kind of file.
+        Unusable: a line is no record; the file is another kind of file, or cannot be read.
     """
     if not file.exists():
         return []
     try:
         text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no campaign: {error}") from None
-    whole = text[: text.rfind("\n") + 1]
-    try:
+        whole = text[: text.rfind("\n") + 1]
         return [msgspec.json.decode(line, type=Record) for line in whole.splitlines()]
-    except msgspec.DecodeError as error:
-        raise ValueError(f"{file} is no campaign: {error}") from None
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise Unusable(f"{file} is no campaign: {error}") from None
+    except OSError as error:
+        raise Unusable(f"{file}: {error.strerror}") from None
 
 
 def to_live(records: Sequence[Record], program: str, plan: str, first: int, count: int) -> Iterator[int]:
@@ -95,9 +98,9 @@ class Campaign:
         """The seeds still to be lived; from now on the file is there.
 
         Raises:
-            ValueError: as ``read``. OSError: nothing could be written down.
+            Unusable: as ``read``, or nothing could be written down.
         """
-        self._file.open("ab").close()
+        self._append(b"")
         return list(to_live(read(self._file), self._program, self._plan, first, count))
 
     def tally(self) -> Tally:
@@ -110,6 +113,8 @@ class Campaign:
 
         Args:
             seeds, jobs, wanted: as run.lives.
+        Raises:
+            Unusable: a stretch cannot be written down.
         """
         following = iter(seeds)
         while stretch := list(islice(following, STRETCH)):
@@ -127,8 +132,14 @@ class Campaign:
 
     def _write(self, record: Record) -> None:
         self._mend()
-        with self._file.open("ab") as file:
-            file.write(msgspec.json.encode(record) + b"\n")
+        self._append(msgspec.json.encode(record) + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        try:
+            with self._file.open("ab") as file:
+                file.write(line)
+        except OSError as error:
+            raise Unusable(f"{self._file}: {error.strerror}") from None
 
     def _mend(self) -> None:
         """Cut off the beginning of a line that was never finished."""

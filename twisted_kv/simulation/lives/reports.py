@@ -69,7 +69,7 @@ class Report(msgspec.Struct, frozen=True):
             return f"{head}: {self.void}"
         if self.verdict == OK:
             return f"{head} ({', '.join(f'{name} {value:g}' for name, value in self.figures.items())})"
-        found = [line for _, alike in _by_checker(self.violations) for line in _told_together(alike)]
+        found = [line for alike in _by_checker(self.violations) for line in _told_together(alike)]
         story = ["  what happened before:", *(f"    {line}" for line in self.story)]
         return "\n".join([head, *found, *story, f"  replay: {replay_command(self.seed, self.plan)}"])
 
@@ -111,11 +111,11 @@ def shortened(story: Iterable[Event], violations: Sequence[Violation], lines_max
     return lines
 
 
-def _by_checker(violations: Sequence[Violation]) -> Iterable[tuple[str, list[Violation]]]:
+def _by_checker(violations: Sequence[Violation]) -> Iterable[list[Violation]]:
     kinds: dict[str, list[Violation]] = {}
     for violation in violations:
         kinds.setdefault(violation.checker, []).append(violation)
-    return kinds.items()
+    return kinds.values()
 
 
 def _told_together(alike: Sequence[Violation]) -> list[str]:

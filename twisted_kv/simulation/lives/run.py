@@ -113,7 +113,7 @@ def lives(seeds: Iterable[int], plan: str, jobs: int, wanted: Callable[[], bool]
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait until a life is lived: raised inside a callback, KeyboardInterrupt would become a failure
-    of that life. A second one ends the process at once.
+    of that life. A second one ends the process at once. What is ignored stays so.
 
     Raises:
         KeyboardInterrupt: at the end, if there was one.
@@ -127,7 +127,11 @@ def uninterrupted() -> Iterator[None]:
         came.append(signum)
         signal.signal(signum, signal.SIG_DFL)
 
-    before = {signum: signal.signal(signum, heard) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        signum: signal.signal(signum, heard)
+        for signum in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(signum) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
