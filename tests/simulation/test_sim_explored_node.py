@@ -125,7 +125,7 @@ def test_a_disk_that_takes_back_is_found(before: HardState, state: HardState, wr
         (AskVote(1, 2, 3, 0, 0, False), Disk(HardState(3)), "1 votes for 1"),
         (AskPreVote(1, 2, 4, 0, 0), Disk(HardState(3)), ""),
         (AppendAck(1, 2, 3, 1), Disk(HardState(3)), "1 acknowledges 1"),
-        (AppendAck(1, 2, 2, 1), Disk(HardState(3)), ""),
+        (AppendAck(1, 2, 2, 1), Disk(HardState(3)), "1 acknowledges 1"),
     ],
 )
 def test_mail_without_backing(say: Any, disk: Disk, wrong: str) -> None:

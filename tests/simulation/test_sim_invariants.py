@@ -200,6 +200,25 @@ def test_a_promise_before_it_is_durable(message, kept):
     assert (len(sent), network.call, network.close) == (2, "call", "close")
 
 
+def test_only_behind_the_save_that_ended_its_term_an_acknowledgment_may_speak_of_what_was_cut():
+    """Regression laggards 1188, and no more than that."""
+    watch = Watch()
+    log = booted(watch)
+    log.save(Ready(hard_state=HardState(4, 0), entries=(Entry(5, 4),)))
+    log.save(Ready(hard_state=HardState(6, 0), cut=5))
+    for term in (4, 5):
+        watch.promised("a", AppendAck(1, 2, term, 7))
+    assert watch.wrong == []
+    watch.promised("a", AppendAck(1, 2, 3, 7))
+    assert len(watch.wrong) == 1
+    log.save(Ready(entries=(Entry(5, 6),)))
+    watch.promised("a", AppendAck(1, 2, 4, 7))
+    assert len(watch.wrong) == 2
+    booted(watch, Restored(hard_state=HardState(6, 0), entries=(Entry(5, 6),)))
+    watch.promised("a", AppendAck(1, 2, 5, 7))
+    assert len(watch.wrong) == 3
+
+
 def test_figure_3_is_looked_at_after_every_step_and_with_every_ready(monkeypatch):
     """Raft Figure 3; the properties themselves are tested beside the core."""
     looks = []

@@ -98,7 +98,7 @@ class RaftCore:
         voted = message.sender if kind is AskVote else message.to if kind is VoteAnswer and message.granted else 0
         if voted and message.term == term and vote != voted:
             return f"{message.sender} votes for {voted} in term {term}, and has a vote for {vote} on disk"
-        if kind is AppendAck and message.term == term and message.index > disk.last:
+        if kind is AppendAck and message.index > disk.last:
             return f"{message.sender} acknowledges {message.index}, and has {disk.last} on disk"
         return ""
 

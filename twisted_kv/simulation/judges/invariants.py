@@ -109,7 +109,7 @@ class Watch:
         voted = known.vote and (known.term, known.vote) != (found.term, found.vote)
         if found.term < known.term or (found.term == known.term and voted) or last < known.last:
             self.found(NOT_FORGOTTEN, f"{name} had saved {known} and came back with {found}, last entry {last}")
-        self._durable[name] = _Durable(found.term, found.vote, last)
+        self._durable[name] = _Durable(found.term, found.vote, last, found.term)
         self.boots[name] = self.now()
 
     def forgotten(self, name: str) -> None:
@@ -121,6 +121,7 @@ class Watch:
     def saved(self, name: str, ready: Ready) -> None:
         """A save was carried out, whether or not anybody will be told."""
         durable = self._durable[name]
+        durable.term_before = durable.term
         if ready.hard_state is not None:
             self._replaced(name, durable, ready.hard_state)
             durable.term, durable.vote = ready.hard_state.term, ready.hard_state.vote
@@ -147,13 +148,15 @@ class Watch:
     def promised(self, name: str, message: Any) -> None:
         """A message leaves: what it promises is on disk (Figure 2, "updated on stable storage before responding").
 
-        Or a later term is. One save may cover several turns of a log: entries that were taken, and cut again for the
-        leader of a later term. Their acknowledgment leaves behind that save, as if it had been on its way for long.
+        Or the very last save has ended its term. One save may cover several turns of a log: entries that were taken,
+        and cut again for the leader of a later term. Their acknowledgment leaves behind that save, before any other, as
+        if it had been on its way for long.
         """
         durable = self._durable[name]
         match message:
             case AppendAck(term=term, index=index):
-                kept = durable.term > term or (durable.term == term and durable.last >= index)
+                ended = durable.term_before <= term < durable.term
+                kept = ended or (durable.term >= term and durable.last >= index)
             case AskVote(sender=candidate, term=term):
                 kept = durable.term > term or (durable.term, durable.vote) == (term, candidate)
             case VoteAnswer(to=candidate, term=term, granted=True):
@@ -224,11 +227,13 @@ class Watch:
 
 
 class _Durable(msgspec.Struct):
-    """What is on the disk of a member: its term and vote, and the index of its last entry."""
+    """What is on the disk of a member: its term and vote, the index of its last entry, and the term before the last
+    save."""
 
     term: int = 0
     vote: int = 0
     last: int = 0
+    term_before: int = 0
 
 
 class WatchedCore:
