@@ -136,6 +136,9 @@ class IStateMachine(Protocol):
     def clear(self) -> None:
         """Forget everything; the next calls are ``load``."""
 
+    def tidy(self) -> None:
+        """Free some of the memory of what is gone; called at every tick, so that no turn frees all of it."""
+
     def digest(self) -> int:
         """A 32-bit hash of the whole state: equal on replicas that applied the same index."""
 

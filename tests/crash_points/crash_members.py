@@ -52,7 +52,7 @@ from twisted_kv.machines.configuration import Configuration, empty_configuration
 from twisted_kv.machines.configuration import Member as Listed
 from twisted_kv.machines.controller import ControllerMachine
 from twisted_kv.machines.group import GroupMachine
-from twisted_kv.machines.rows import Row
+from twisted_kv.machines.rows import Cursor, Row
 from twisted_kv.transport.wire import (
     CTL_CHANGE,
     CTL_CLAIM,
@@ -138,7 +138,8 @@ def group_migration(stage: Stage) -> None:
     stage.submit(Configure("C", second, True))
     chunk = [tuple(Row(0, 0, "key", key, "theirs") for key in _keys_of((2,), 9)[at : at + 3]) for at in (0, 3, 6)]
     for number, rows in enumerate(chunk):
-        stage.submit(Install(2, 2, number, rows, number == 2))
+        cursor = Cursor(("key", rows[-1].name), number == 2, 0)
+        stage.submit(Install(2, 2, number, rows, cursor, number == 2, number == 2, 100))
     stage.submit(Freeze(1, 1))
     stage.ask(SHARD_DROP, Drop(1, 1))
     client.write(client.operation("p", _keys_of((0,), 1)[0], "still here"))

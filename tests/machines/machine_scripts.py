@@ -27,9 +27,11 @@ from twisted_kv.machines.commands import (
 )
 from twisted_kv.machines.configuration import Configuration, Holder, Member, empty_configuration, shard_of
 from twisted_kv.machines.group import GroupMachine
-from twisted_kv.machines.rows import Row
+from twisted_kv.machines.rows import BEGINNING, Cursor, Row
+from twisted_kv.machines.shard import Shard
 
 CLUSTER = "cluster-a"
+VALUE_BYTES_MAX = 1000
 
 
 class History:
@@ -117,8 +119,20 @@ class Group:
         assert self.machine.status() == before.status()
         assert self.machine.shards_status() == before.shards_status()
 
-    def ask(self, shard: int, num: int, after: tuple[str, str] | None = None, bytes_max: int = 100) -> PullAnswer:
-        return self.machine.query(PullRows(shard, num, after, bytes_max))
+    def ask(
+        self, shard: int, num: int, cursor: Cursor = BEGINNING, bytes_max: int = 100, hand: bool = False
+    ) -> PullAnswer:
+        """What a giver says, in the end: sorted, and frozen if it asks for that."""
+        query = PullRows(shard, num, cursor, bytes_max, hand)
+        while (answer := self.machine.query(query)).state in ("sorting", "handing"):
+            if answer.state == "handing":
+                self.apply(Freeze(shard, num))
+        return answer
+
+
+def installing(answer: PullAnswer, shard: int, num: int, chunk: int = 0) -> Install:
+    """The command by which an answer enters a taker's log."""
+    return Install(shard, num, chunk, answer.rows, answer.cursor, answer.level, answer.last, answer.total_bytes)
 
 
 def carry_out(groups: dict[int, Group], group: Group, chore: Any, history: History) -> list[GroupCommand]:
@@ -128,11 +142,9 @@ def carry_out(groups: dict[int, Group], group: Group, chore: Any, history: Histo
         command = Configure(CLUSTER, history.configurations[chore.num], True)
     elif isinstance(chore, Pull):
         giver = groups[chore.source.gid]
-        answer = giver.ask(chore.shard, chore.source.num, chore.after)
-        if answer.state == "rows":
-            command = Install(chore.shard, chore.num, chore.chunk, answer.rows, answer.last)
-        elif answer.handing:
-            giver.apply(Freeze(chore.shard, chore.source.num))
+        answer = giver.ask(chore.shard, chore.source.num, chore.cursor, hand=chore.hand)
+        if answer.state in ("rows", "ahead"):
+            command = installing(answer, chore.shard, chore.num, chore.chunk)
     elif isinstance(chore, HandOver):
         command = Freeze(chore.shard, chore.num)
     elif isinstance(chore, AskDrop) and groups[chore.source.gid].apply(Drop(chore.shard, chore.num)) == Done(True):
@@ -172,3 +184,20 @@ def put(key: str, value: Any, sequence: int, floor: int = 1, session: int = 1) -
 
 def append(key: str, value: Any, sequence: int, floor: int = 1, session: int = 1) -> Operation:
     return Operation("a", key, value, session, sequence, floor)
+
+
+def opened() -> Shard:
+    """A copy with a session."""
+    shard = Shard()
+    assert shard.sessions.open(b"n" * 16) == 1
+    return shard
+
+
+def filled(count: int) -> Shard:
+    """A copy with so many keys, and one more, and with answers of any kind."""
+    shard = opened()
+    for number in range(1, count + 1):
+        shard.execute(Operation("p", f"é{number * 7 % count}", "v" * number, 1, number, number), VALUE_BYTES_MAX)
+    shard.execute(Operation("p", "bytes", b"\xff\x00", 1, count + 1, 1), VALUE_BYTES_MAX)
+    shard.execute(Operation("h", "bytes", "x", 1, count + 2, 1), VALUE_BYTES_MAX)
+    return shard

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from machine_scripts import CLUSTER, Group, History, append, key_in, put, settle
+from machine_scripts import CLUSTER, Group, History, append, installing, key_in, put, settle
 
 from twisted_kv.codec import Malformed
 from twisted_kv.constants import ROWS_CHUNK_BYTES
@@ -28,8 +28,9 @@ from twisted_kv.machines.commands import (
     WrongGroup,
 )
 from twisted_kv.machines.configuration import Configuration, Holder, Member
+from twisted_kv.machines.copies import KEYS_FREED_AT_ONCE
 from twisted_kv.machines.group import GroupMachine
-from twisted_kv.machines.rows import Row
+from twisted_kv.machines.rows import BEGINNING, Cursor, Row
 
 K0, K1 = key_in(0, 2), key_in(1, 2)
 
@@ -139,7 +140,7 @@ def test_shards_out_of_range_stop_nobody():
     _, groups = serving_both()
     assert groups[1].apply(Open((0, 2, -1, 10**9), b"n" * 16)) == (Done(1), *[WrongGroup(1, 0)] * 3)
     assert groups[1].apply(Freeze(7, 1)) == Done(False)
-    assert groups[1].apply(Install(7, 1, 0, (), True)) == Done(False)
+    assert groups[1].apply(installing(PullAnswer("rows", last=True), 7, 1)) == Done(False)
 
 
 def test_damaged_commands_stop_the_replica():
@@ -212,7 +213,7 @@ def test_a_shard_in_motion_holds_back_the_next_configuration_hazard_43():
     for gid in (1, 2):
         assert groups[gid].configure(following) == Done(False)
     assert groups[1].machine.chores() == (HandOver(0, 1, Holder(2, 2, 2)),)
-    assert groups[2].machine.chores() == (Pull(0, 2, Holder(1, 1, 1), ("ep:1:1",), 0, None),)
+    assert groups[2].machine.chores() == (Pull(0, 2, Holder(1, 1, 1), ("ep:1:1",), 0, BEGINNING, False),)
     groups[1].apply(Freeze(0, 1))
     assert groups[1].machine.chores() == (NextConfiguration(3),)
     assert groups[1].configure(following) == Done(True)
@@ -226,9 +227,8 @@ def test_groups_outside_the_configuration_follow_it_scenario_24():
     for gid in (3, 2, 1):
         groups[gid].configure(history.newest)
     assert groups[3].machine.status()["configuration"] == 2
-    assert groups[1].ask(0, 1).handing
-    groups[1].apply(Freeze(0, 1))
-    assert groups[1].ask(0, 1).state == "rows"
+    assert groups[1].ask(0, 1, bytes_max=0).state == "ahead", "served on"
+    assert groups[1].ask(0, 1, hand=True).state == "rows"
     settle(groups, history)
     assert groups[1].machine.status() == {
         "keys": 0,
@@ -254,7 +254,7 @@ def test_a_group_that_was_down_for_long_finds_its_data_scenario_25():
     for group in awake.values():
         group.configure(history.newest)
     pull = groups[3].machine.chores()[0]
-    assert pull == Pull(0, 3, Holder(2, 2, 2), ("ep:2:2",), 0, None)
+    assert pull == Pull(0, 3, Holder(2, 2, 2), ("ep:2:2",), 0, BEGINNING, False)
     assert groups[2].ask(0, 2) == PullAnswer("wait"), "not there yet is not gone"
     assert groups[2].apply(Drop(0, 2)) == Done(False)
     assert groups[1].ask(0, 1).state == "rows", "kept although 1 is past that configuration"
@@ -320,9 +320,9 @@ def test_parked_data_of_the_same_gid_is_pulled_by_other_processes_scenario_34():
     assert set(old.phases().values()) == {"leaving"}
     for configuration in history.configurations[1:]:
         new.configure(configuration, mine=configuration.num == 3)
-    assert new.machine.chores()[0] == Pull(0, 3, Holder(1, 1, 1), ("ep:1:1",), 0, None)
+    assert new.machine.chores()[0] == Pull(0, 3, Holder(1, 1, 1), ("ep:1:1",), 0, BEGINNING, False)
     rows = old.ask(0, 1, bytes_max=10_000)
-    new.apply(Install(0, 3, 0, rows.rows, rows.last))
+    new.apply(installing(rows, 0, 3))
     assert new.get(K0) == Done("v")
 
 
@@ -358,7 +358,7 @@ def test_unaffected_and_arrived_shards_are_served_at_once_scenario_31():
         group.configure(history.newest)
     groups[1].apply(Freeze(0, 1))
     answer = groups[1].ask(0, 1)
-    groups[2].apply(Install(0, 2, 0, answer.rows, answer.last))
+    groups[2].apply(installing(answer, 0, 2))
     keys = [key_in(shard, 3) for shard in range(3)]
     assert groups[2].get(keys[0]) == Done(None)
     assert groups[2].get(keys[1]) == WrongGroup(2, 3)
@@ -373,18 +373,17 @@ def test_chunks_are_installed_once_and_in_order_scenario_28():
     """Scenario §3.3-28, hazards 27, 43: duplicates of rival leaders, gaps and late chunks change nothing."""
     _, groups = moving()
     groups[1].apply(Freeze(0, 1))
-    chunks, after, last = [], None, False
-    while not last and len(chunks) < 9:
-        answer = groups[1].ask(0, 1, after, bytes_max=1)
-        after, last = (answer.rows[-1].space, answer.rows[-1].name), answer.last
-        chunks.append(Install(0, 2, len(chunks), answer.rows, last))
+    chunks, answer = [], PullAnswer("ahead")
+    while not answer.last and len(chunks) < 9:
+        answer = groups[1].ask(0, 1, answer.cursor, bytes_max=1)
+        chunks.append(installing(answer, 0, 2, len(chunks)))
     assert len(chunks) == 3, "a key, a session, the counter"
     taker = groups[2]
     assert taker.apply(chunks[1]) == Done(False), "a gap"
     assert taker.apply(chunks[-1]) == Done(False), "the last one first"
     assert taker.apply(chunks[0]) == Done(True)
     assert taker.apply(chunks[0]) == Done(False), "again"
-    assert taker.apply(Install(0, 1, 1, chunks[1].rows, True)) == Done(False), "of another configuration"
+    assert taker.apply(installing(answer, 0, 1, 1)) == Done(False), "of another configuration"
     assert taker.get(K0) == WrongGroup(2, 1), "a staging copy is not served"
     assert [taker.apply(chunk) for chunk in chunks[1:]] == [Done(True)] * 2
     taker.write(append(K0, "w", 2))
@@ -398,7 +397,7 @@ def test_a_copy_is_dropped_only_when_it_was_taken_scenario_30():
     assert groups[1].apply(Drop(0, 1)) == Done(False), "HANDING"
     groups[1].apply(Freeze(0, 1))
     answer = groups[1].ask(0, 1, bytes_max=10_000)
-    groups[2].apply(Install(0, 2, 0, answer.rows, answer.last))
+    groups[2].apply(installing(answer, 0, 2))
     assert groups[2].machine.chores() == (NextConfiguration(3), AskDrop(0, 1, Holder(1, 1, 1), ("ep:1:1",)))
     assert groups[1].apply(Drop(0, 1)) == Done(True)
     assert groups[1].apply(Drop(0, 1)) == Done(True)
@@ -413,14 +412,14 @@ def test_a_late_drop_does_not_hit_the_regained_copy_scenario_30():
     history, groups = moving()
     groups[1].apply(Freeze(0, 1))
     answer = groups[1].ask(0, 1, bytes_max=10_000)
-    groups[2].apply(Install(0, 2, 0, answer.rows, answer.last))
+    groups[2].apply(installing(answer, 0, 2))
     groups[2].write(append(K0, "w", 2))
     history.assign(1, 1, members=(1, 2))
     for gid in (1, 2):
         groups[gid].configure(history.newest)
     groups[2].apply(Freeze(0, 2))
     answer = groups[2].ask(0, 2, bytes_max=10_000)
-    groups[1].apply(Install(0, 3, 0, answer.rows, answer.last))
+    groups[1].apply(installing(answer, 0, 3))
     assert groups[1].phases()[0, 1] == "leaving" and groups[1].phases()[0, 3] == "serving"
     for _ in range(2):
         assert groups[1].apply(Drop(0, 1)) == Done(True)
@@ -447,7 +446,7 @@ def test_an_owed_drop_follows_a_group_that_moved_house():
     history, groups = moving()
     groups[1].apply(Freeze(0, 1))
     answer = groups[1].ask(0, 1, bytes_max=10_000)
-    groups[2].apply(Install(0, 2, 0, answer.rows, answer.last))
+    groups[2].apply(installing(answer, 0, 2))
     previous = history.newest
     members = (Member(1, 1, ("ep:new",)), *previous.members[1:])
     groups[2].configure(Configuration(3, previous.shards, members, previous.holders, previous.sources, (), 1000))
@@ -534,7 +533,7 @@ def test_a_restart_in_the_middle_of_a_pull_goes_on_scenario_29():
     groups[2].checkpoint()
     groups[1].apply(Freeze(0, 1))
     answer = groups[1].ask(0, 1, bytes_max=1)
-    groups[2].apply(Install(0, 2, 0, answer.rows, answer.last))
+    groups[2].apply(installing(answer, 0, 2))
     for how in ("log", "rows"):
         if how == "rows":
             for gid in (1, 2):
@@ -542,7 +541,7 @@ def test_a_restart_in_the_middle_of_a_pull_goes_on_scenario_29():
         for gid in (1, 2):
             groups[gid].restart()
         (pull,) = groups[2].machine.chores()
-        assert (pull.chunk, pull.after) == (1, ("key", K0))
+        assert (pull.chunk, pull.cursor) == (1, Cursor(("key", K0), False, 0))
         assert groups[1].machine.shards_status()[0]["taker"] == [2, 2, 2]
     settle(groups, history)
     assert groups[2].get(K0) == Done("v")
@@ -659,3 +658,18 @@ def test_a_parked_shard_is_still_held_however_empty():
     groups[1].configure(history.newest)
     status = groups[1].machine.status()
     assert (status["shards"], status["migrations"], groups[1].machine.configuration.num) == (2, 0, history.newest.num)
+
+
+def test_what_is_gone_is_freed_by_and_by():
+    """House rule, no long turns: a dropped copy and a replaced state are given up a few thousand keys at a time."""
+    _, groups = moving()
+    machine = groups[1].machine
+    machine.load(Row(1, 1, "key", f"{{{K1}}}{number}", "v") for number in range(KEYS_FREED_AT_ONCE + 10))
+    held = machine._copies.serving[1].contents
+    machine.clear()
+    assert machine.status()["keys"] == 0
+    before = len(held.data)
+    machine.tidy()
+    assert len(held.data) == before - KEYS_FREED_AT_ONCE
+    machine.tidy()
+    assert not held.data

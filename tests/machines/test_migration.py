@@ -12,6 +12,7 @@ from twisted_kv.machines.configuration import Configuration, Holder, Member
 from twisted_kv.machines.migration import (
     EVENTS,
     HOLDING_BACK,
+    ROUNDS_MAX,
     SERVED,
     STATES,
     TRANSITIONS,
@@ -35,11 +36,13 @@ from twisted_kv.machines.migration import (
     advanced,
     befallen,
 )
+from twisted_kv.machines.rows import Cursor
 
 A, B = Holder(1, 1, 1), Holder(2, 1, 2)
+HALF, MORE = Cursor(("key", "k"), False, 0), Cursor(("key", "m"), False, 0)
 EXAMPLES = {
     Absent: Absent(),
-    Pulling: Pulling(A, ("ep",), 2, ("key", "k")),
+    Pulling: Pulling(A, ("ep",), 2, HALF),
     Serving: Serving(),
     Handing: Handing(B),
     Leaving: Leaving(B),
@@ -51,7 +54,7 @@ BEFALLS = {
     Regained: Regained(3),
     Lost: Lost(B),
     Unowned: Unowned(),
-    Arrived: Arrived(2, ("key", "m")),
+    Arrived: Arrived(2, MORE, False, 100),
     Completed: Completed(2),
     Frozen: Frozen(),
     Released: Released(),
@@ -68,7 +71,7 @@ def test_the_table_is_complete():
 MOVES = {
     (Absent, Started): Serving(),
     (Absent, Gained): Pulling(A, ("ep",)),
-    (Pulling, Arrived): Pulling(A, ("ep",), 3, ("key", "m")),
+    (Pulling, Arrived): Pulling(A, ("ep",), 3, MORE, False, 0, 100),
     (Pulling, Completed): Serving(),
     (Serving, Lost): Handing(B),
     (Serving, Unowned): Parked(),
@@ -102,13 +105,20 @@ def test_every_pair(state, event):
 def test_only_the_next_chunk_counts_scenario_28(chunk):
     """Scenario §3.3-28: duplicates and late chunks are ignored, gaps as well."""
     pulling = EXAMPLES[Pulling]
-    assert advanced(pulling, Arrived(chunk, ("key", "z"))) is pulling
+    assert advanced(pulling, Arrived(chunk, Cursor(("key", "z")), False, 1)) is pulling
     assert advanced(pulling, Completed(chunk)) is pulling
 
 
-def test_an_empty_chunk_keeps_the_cursor():
-    """Scenario §3.3-28: a chunk without rows counts, and the next one still begins where the rows ended."""
-    assert advanced(EXAMPLES[Pulling], Arrived(2, None)) == Pulling(A, ("ep",), 3, ("key", "k"))
+def test_the_freeze_is_wanted_when_the_taker_is_level_or_changes_outrun_it():
+    """Decisions/0007: never during the walk; and a load that always makes more rows is cut short."""
+    walked, pulling = Cursor(("key", "m"), True, 7), EXAMPLES[Pulling]
+    assert not advanced(pulling, Arrived(2, MORE, True, 1)).hand
+    assert advanced(pulling, Arrived(2, walked, True, 1)).hand
+    state = advanced(pulling, Arrived(2, walked, False, 1))
+    for chunk in range(3, 3 + ROUNDS_MAX):
+        assert not state.hand
+        state = advanced(state, Arrived(chunk, walked, False, 1))
+    assert state.hand
 
 
 def test_what_is_served_and_what_holds_back_hazard_43():

@@ -37,7 +37,7 @@ from twisted_kv.machines.commands import (
     Scan,
     Write,
 )
-from twisted_kv.machines.rows import Row, RowKey
+from twisted_kv.machines.rows import Cursor, Row, RowKey
 from twisted_kv.transport import wire
 from twisted_kv.transport.wire import Hello, RowsRequest, Step, Who
 
@@ -278,8 +278,9 @@ def bodies():
             Write((operation,)), Write(()), Write((Operation("p", "k", 5, 1, 1, 1), Operation("d", "", "v", 1, 1, 1))),
             Open((number,) * 3, bytes(16)), Open((0,), b""), Open((), bytes(16)),
             Read(("", "k" * 5000)), Read(()), Scan(number, None, number), Scan(0, "", number),
-            Install(number, number, number, (Row(number, number, "key", "k", 5),), True),
-            Freeze(number, number), Drop(number, number), PullRows(number, number, ("", ""), number),
+            Install(number, number, number, (Row(number, number, "key", "k", 5),), Cursor(), True, True, 0),
+            Freeze(number, number), Drop(number, number),
+            PullRows(number, number, Cursor(("", ""), True, number), number, True),
             Found("x", number, number), Claim(number, number, "x"), Enroll(bytes(1000)),
             QueryConfiguration(number, number), Administer(number, number, number, Move(number, number)),
             Administer(1, 1, 1, Join(((number, ("tcp:h:1", "")),))), Administer(1, 1, 1, Readdress(number, ())),

@@ -71,6 +71,9 @@ class EchoMachine:
         self.applied.append((index, command))
         return b"did " + command
 
+    def tidy(self):
+        pass
+
     def query(self, query):
         return (query, len(self.applied))
 

@@ -4,6 +4,7 @@ import zlib
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 
 from twisted_kv.codec import FORMAT_VERSION, Codec
 from twisted_kv.consensus.types import NotLeader, Role, Standing
@@ -35,6 +36,7 @@ from twisted_kv.machines.commands import (
     WrongGroup,
 )
 from twisted_kv.machines.configuration import Configuration
+from twisted_kv.machines.rows import BEGINNING
 from twisted_kv.replica.doors import ControllerDoors, GroupDoors
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.transport.wire import ANSWERS, Busy, NotLeading, Outcomes, Rejected, Unsettled
@@ -73,7 +75,7 @@ class Corridor:
 
 
 class Machine:
-    """Knows a limit; serves every shard but those of keys that begin with "elsewhere"."""
+    """Knows a limit; serves every shard but those of keys that begin with "elsewhere"; shard 9 is frozen."""
 
     configuration = Configuration(value_bytes_max=100)
 
@@ -81,6 +83,9 @@ class Machine:
         if all(operation.key.startswith("elsewhere") for operation in command.operations):
             return tuple(WrongGroup(3, 9) for _ in command.operations)
         return None
+
+    def is_frozen(self, shard, num):
+        return shard == 9
 
 
 @pytest.fixture
@@ -90,7 +95,7 @@ def corridor():
 
 @pytest.fixture
 def group(corridor):
-    return GroupDoors(1, lambda: corridor, Machine()).doors
+    return GroupDoors(1, lambda: corridor, Machine(), Clock(), {}).doors
 
 
 @pytest.fixture
@@ -183,7 +188,7 @@ def test_what_became_of_it(group, corridor, failure, answer):
 
 
 def test_busy_until_formed():
-    doors = GroupDoors(1, lambda: None, Machine()).doors
+    doors = GroupDoors(1, lambda: None, Machine(), Clock(), {}).doors
     for verb, body in (("kv_write", WRITE), ("kv_read", READS.encode(Read(("k",))))):
         assert isinstance(told(doors[verb](body)), Busy)
 
@@ -210,23 +215,53 @@ def test_open_needs_a_whole_nonce(group, corridor):
     assert told(group["kv_open"](GROUP_COMMANDS.encode(Open((1,), bytes(16))))) == Outcomes(1, (Done(1),))
 
 
-PULL = PULLS.encode(PullRows(3, 4, None, 1000))
+PULL = PULLS.encode(PullRows(3, 4, BEGINNING, 1000, False))
 
 
 def test_any_replica_answers_from_a_frozen_copy(group, corridor):
     corridor.leads = False
-    corridor.held = PullAnswer("rows", (), True)
-    assert told(group["shard_pull"](PULL)) == PullAnswer("rows", (), True)
+    corridor.held = PullAnswer("rows", last=True)
+    frozen = PULLS.encode(PullRows(9, 4, BEGINNING, 1000, False))
+    assert told(group["shard_pull"](frozen)) == PullAnswer("rows", last=True)
 
 
 def test_only_the_leader_says_wait(group, corridor):
     """A follower may lag: it sends on to the leader, who freezes what is being handed over."""
     corridor.leads = False
+    corridor.query = lambda query: pytest.fail("nothing is sorted in vain")
     assert told(group["shard_pull"](PULL)) == NotLeading(1, 2)
+    del corridor.query
     corridor.leads = True
-    corridor.held = PullAnswer("wait", handing=True)
+    for state in ("wait", "ahead"):
+        corridor.held = PullAnswer(state)
+        assert told(group["shard_pull"](PULL)) == PullAnswer(state)
+    assert corridor.submitted == []
+    corridor.held = PullAnswer("handing")
     group["shard_pull"](PULL)
     assert GROUP_COMMANDS.decode(corridor.submitted[0]) == Freeze(3, 4)
+
+
+def test_a_large_copy_is_sorted_over_several_turns(corridor):
+    """No chunk is given before, and no turn takes all of it (decisions/0007)."""
+    clock = Clock()
+    group = GroupDoors(1, lambda: corridor, Machine(), clock, {}).doors
+    held = [PullAnswer("sorting"), PullAnswer("sorting"), PullAnswer("ahead")]
+    corridor.query = lambda query: held.pop(0)
+    answers = []
+    group["shard_pull"](PULL).addCallback(answers.append)
+    assert len(held) == 2 and len(clock.getDelayedCalls()) == 1, "one look, then others have their turn"
+    clock.advance(0)
+    assert [ANSWERS.decode(answer) for answer in answers] == [PullAnswer("ahead")]
+
+
+def test_whoever_waits_for_a_taker_learns_that_it_asked(corridor):
+    clock, asked_at = Clock(), {(3, 4): 0.0}
+    clock.advance(5)
+    corridor.leads, corridor.held = True, PullAnswer("ahead")
+    group = GroupDoors(1, lambda: corridor, Machine(), clock, asked_at).doors
+    group["shard_pull"](PULL)
+    group["shard_pull"](PULLS.encode(PullRows(3, 5, BEGINNING, 1000, False)))
+    assert asked_at == {(3, 4): 5.0}
 
 
 def test_drop_answers_the_machines_word(group, corridor):

@@ -30,6 +30,7 @@ from twisted_kv.machines.commands import (
     PullAnswer,
 )
 from twisted_kv.machines.configuration import Configuration, Holder, Member
+from twisted_kv.machines.rows import Cursor
 from twisted_kv.replica.reconciler import HAND_OVER_SECONDS, ControllerChores, GroupChores, Reconciler
 from twisted_kv.transport.wire import CTL_CLAIM, CTL_QUERY, SHARD_DROP, SHARD_PULL
 
@@ -90,7 +91,10 @@ class Scene:
         self.ask = Asked(**answers)
         self.cluster = ""
         self.strangers = []
-        group = GroupChores(7, "me", self.replica, ["c"], self.ask, self.clock, self, self.strangers.append)
+        self.asked_at = {}
+        group = GroupChores(
+            7, "me", self.replica, ["c"], self.ask, self.clock, self, self.asked_at, self.strangers.append
+        )
         self.wanted = list(chores)
         self.reconciler = Reconciler(self.replica, lambda: self.wanted, group.work, self.clock)
 
@@ -135,13 +139,15 @@ def test_hazard_46_another_cluster_stops_the_server():
     assert "cluster C" in str(scene.strangers[0])
 
 
-PULL = Pull(3, 5, Holder(9, 1, 4), ("g",), 2, ("key", "k"))
+PULL = Pull(3, 5, Holder(9, 1, 4), ("g",), 2, Cursor(("key", "k"), False, 0), False)
+LAST = PullAnswer("rows", (), Cursor(("key", "k"), True, 0), True, True, 10)
+INSTALL = Install(3, 5, 2, (), LAST.cursor, True, True, 10)
 
 
 def test_pull_logs_the_chunk():
-    scene = Scene([PULL], **{SHARD_PULL: PullAnswer("rows", (), True)})
+    scene = Scene([PULL], **{SHARD_PULL: LAST})
     scene.reconciler.poke()
-    assert scene.logged() == [Install(3, 5, 2, (), True)]
+    assert scene.logged() == [INSTALL]
 
 
 @pytest.mark.parametrize("state", ["wait", "gone"])
@@ -185,7 +191,7 @@ def joined_again(claimed_then, claimed_now, member, former=()):
 
     return {
         CTL_QUERY: told,
-        SHARD_PULL: at_its_new_place(PullAnswer("rows", (), True)),
+        SHARD_PULL: at_its_new_place(LAST),
         SHARD_DROP: at_its_new_place(Done(True)),
     }
 
@@ -195,7 +201,7 @@ def joined_again(claimed_then, claimed_now, member, former=()):
 def test_a_giver_that_moved_house_and_joined_again_is_found(claimed_now, former):
     """Scenario §3.3-34: its old place is known of a member that nobody lists any more, or that nobody readdresses any
     more; the gid leads to the new one."""
-    for chore, logged in ((PULL, Install(3, 5, 2, (), True)), (AskDrop(3, 4, Holder(9, 1, 4), ("g",)), Dropped(3, 4))):
+    for chore, logged in ((PULL, INSTALL), (AskDrop(3, 4, Holder(9, 1, 4), ("g",)), Dropped(3, 4))):
         scene = Scene([chore], **joined_again("nine", claimed_now, Member(9, 8, ("moved",)), former))
         scene.reconciler.poke()
         assert scene.logged() == [logged]
@@ -234,6 +240,36 @@ def test_hand_over_freezes_when_the_taker_does_not_come():
     assert scene.logged() == []
     scene.clock.advance(0.2)
     assert scene.logged() == [Freeze(3, 4)]
+
+
+def test_hand_over_waits_as_long_as_the_taker_asks():
+    """A copy that is being copied is served until its taker wants the freeze, or is silent."""
+    scene = Scene([HandOver(3, 4, Holder(9, 1, 5))])
+    scene.reconciler.poke()
+    for _ in range(5):
+        scene.clock.advance(HAND_OVER_SECONDS - 0.1)
+        scene.asked_at[3, 4] = scene.clock.seconds()
+    assert scene.logged() == []
+    scene.clock.advance(HAND_OVER_SECONDS)
+    assert scene.logged() == [Freeze(3, 4)]
+    assert scene.asked_at == {}
+
+
+def test_what_is_served_is_copied_at_half_the_pace():
+    """Decisions/0007: after a chunk that took a while the taker rests as long, unless it is level with the giver."""
+    for answer, logged in (
+        (PullAnswer("ahead", (), Cursor(("key", "k"), False, 0)), 0),
+        (PullAnswer("ahead", (), Cursor(("key", "k"), True, 0), level=True), 1),
+        (LAST, 1),
+    ):
+        scene = Scene([PULL], **{SHARD_PULL: Deferred()})
+        scene.reconciler.poke()
+        scene.clock.advance(0.5)
+        scene.ask.answers[SHARD_PULL].callback(answer)
+        scene.clock.advance(0.4)
+        assert len(scene.logged()) == logged
+        scene.clock.advance(0.2)
+        assert len(scene.logged()) == 1
 
 
 def test_chore_no_longer_wanted_is_cancelled():

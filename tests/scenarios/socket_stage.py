@@ -245,17 +245,18 @@ class SocketServer:
         random = fresh_random()
         network = WatchedNetwork(LossyNetwork(links, life, random, weather), watch, seat.name)
         machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
+        asked_at: dict[tuple[int, int], float] = {}
 
         def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
             if seat.gid:
-                return GroupDoors(seat.node, replica, machine).doors
+                return GroupDoors(seat.node, replica, machine, life, asked_at).doors
             return ControllerDoors(seat.node, replica, peers, network).doors
 
         def chores(replica: Replica, identity: str) -> IChores:
             if not seat.gid:
                 return ControllerChores(replica, random, SHARDS)
             ask = Inquiry(life, random, network)
-            return GroupChores(seat.gid, identity, replica, controllers, ask, life, machine, self._stranger)
+            return GroupChores(seat.gid, identity, replica, controllers, ask, life, machine, asked_at, self._stranger)
 
         def make_core(node: NodeID, voters: frozenset[NodeID], restored: Restored, applied: int) -> IConsensus:
             core = CONSENSUS.make(node, voters, restored, random, applied)

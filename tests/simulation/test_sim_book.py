@@ -25,6 +25,7 @@ from twisted_kv.machines.commands import (
 )
 from twisted_kv.machines.configuration import Member, empty_configuration, shard_of, successor
 from twisted_kv.machines.group import GroupMachine
+from twisted_kv.machines.rows import BEGINNING
 from twisted_kv.machines.sessions import Sessions
 from twisted_kv.simulation.judges.book import Book, home_of
 from twisted_kv.simulation.judges.checkers import BY_THE_BOOK
@@ -173,7 +174,7 @@ def test_reads_and_scans_are_answered_by_who_serves():
     asked = partial(group.book.asked, machine=group.machine, name="g1-1")
     for query in (Read(("a", "b")), Scan(0, None, 10)):
         asked(query, group.machine.query(query))
-    asked(PullRows(0, 1, None, 10), PullAnswer("gone"))
+    asked(PullRows(0, 1, BEGINNING, 10, True), PullAnswer("gone"))
     assert group.found == []
     asked(Read(("a", "b")), (Done("x"), WrongGroup(1, 2)))
     asked(Scan(0, None, 10), WrongGroup(1, 2))

@@ -26,6 +26,7 @@ from twisted_kv.machines.copies import Copies
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.machines.migration import Arrived, Leaving, Pulling
 from twisted_kv.machines.sessions import Sessions
+from twisted_kv.machines.shard import Shard
 from twisted_kv.replica import checkpoints
 from twisted_kv.replica.doors import GroupDoors
 from twisted_kv.replica.mail import Mail
@@ -240,10 +241,19 @@ def take_in_any_chunk(monkeypatch):
     """Scenario 28."""
 
     def goes_on(state, event):
-        return Pulling(state.source, state.endpoints, state.chunk + 1, event.after or state.after)
+        return Pulling(state.source, state.endpoints, state.chunk + 1, event.cursor, event.level)
 
     monkeypatch.setitem(migration.TRANSITIONS, (Pulling, Arrived), goes_on)
     return lived(monkeypatch, "echoes", seconds=6.0, fidgets=True, knobs=Knobs(chunk_bytes=100))
+
+
+def leave_deletions_out(monkeypatch):
+    """Decisions/0007: what is deleted while it is copied stays at the new owner."""
+    install = Shard.install
+    monkeypatch.setattr(
+        Shard, "install", lambda self, rows: install(self, [row for row in rows if row.value is not None])
+    )
+    return lived(monkeypatch, "moves", fidgets=True, full_mix=True, knobs=Knobs(chunk_bytes=100, inline_bytes=-1))
 
 
 def log_what_belongs_elsewhere(monkeypatch):
@@ -464,6 +474,7 @@ PLANTED = {
     checkers.ONE_OWNER: serve_what_is_leaving,
     checkers.BY_THE_BOOK: serve_nothing_while_a_shard_moves,
     checkers.IN_STEP: take_in_any_chunk,
+    checkers.COPIED: leave_deletions_out,
     checkers.WORTH_LOGGING: log_what_belongs_elsewhere,
     checkers.FRESH_ID: keep_an_id,
     checkers.STOPPED: break_in_apply,

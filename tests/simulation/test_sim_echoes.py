@@ -24,6 +24,7 @@ from twisted_kv.machines.commands import (
     WrongGroup,
 )
 from twisted_kv.machines.configuration import Configuration, Member, empty_configuration, successor
+from twisted_kv.machines.rows import BEGINNING
 from twisted_kv.simulation.doors.world import World
 from twisted_kv.simulation.faults.echoes import Echoes, HeardCore, HeardMachine
 from twisted_kv.transport.wire import CTL_CHANGE, CTL_CLAIM, CTL_ENROLL, KV_OPEN, KV_WRITE, SHARD_DROP
@@ -70,7 +71,7 @@ def opened(gid, command):
 
 def test_what_a_leader_proposed_for_itself_comes_back_whether_or_not_it_was_applied():
     site = Site()
-    chores = (Freeze(1, 2), Install(1, 2, 0, (), True), Configure("c", FIRST, True))
+    chores = (Freeze(1, 2), Install(1, 2, 0, (), BEGINNING, True, True, 0), Configure("c", FIRST, True))
     site.propose(7, *chores, Drop(1, 1), WRITE)
     assert site.come_back() == {("", chore) for chore in chores} | {(SHARD_DROP, Drop(1, 1))}
 

@@ -4,7 +4,9 @@ import pytest
 
 from twisted_kv.machines.commands import GROUP_COMMANDS, Configure, Drop, Dropped, Freeze, Install, Open, Write
 from twisted_kv.machines.configuration import Configuration
+from twisted_kv.machines.rows import BEGINNING
 from twisted_kv.simulation.doors.world import World
+from twisted_kv.simulation.faults.knobs import Knobs
 from twisted_kv.simulation.faults.moments import (
     ELECTION_MOMENTS,
     LOG_MOMENTS,
@@ -27,7 +29,7 @@ def test_commands_are_told_apart_by_their_letter():
     """As sealed by the codec; a change of its form must be followed here."""
     commands = {
         b"c": Configure("x", Configuration(), True),
-        b"i": Install(1, 2, 3, (), True),
+        b"i": Install(1, 2, 3, (), BEGINNING, True, True, 0),
         b"f": Freeze(1, 2),
         b"d": Drop(1, 2),
         b"p": Dropped(1, 2),
@@ -42,7 +44,9 @@ def test_commands_are_told_apart_by_their_letter():
 def eventful(tmp_path_factory):
     """Every moment of a short life: (moment, member) in order."""
     world = World(1)
-    cluster = Cluster(world, str(tmp_path_factory.mktemp("cluster")), 1, {100: 3, 101: 3}, 4, log_bytes_max=300)
+    cluster = Cluster(
+        world, str(tmp_path_factory.mktemp("cluster")), 1, {100: 3, 101: 3}, 4, 300, Knobs(chunk_bytes=100)
+    )
     seen = []
     cluster.moment = lambda moment, member: seen.append((moment, member))
     admin, clerk = cluster.controller_clerk("admin"), cluster.clerk("clerk")
@@ -70,9 +74,19 @@ def eventful(tmp_path_factory):
     clerk.put("k0", "lost", timeout=0.2).addErrback(lambda _: None)
     assert world.run_until(lambda: cluster.leader(100) in others, 5)
     cluster.hub.heal()
+    world.run_for(1)
     assert cluster.settle()
+    # Shards move and are written to.
+    written = []
+
+    def write(_=None):
+        if not written[200:]:
+            written.append(f"k{len(written) % 20}")
+            clerk.put(written[-1], "x" * 50).addBoth(write)
+
+    write()
     told(admin.join({101: cluster.endpoints(101)}, timeout=30))
-    assert cluster.settle()
+    assert world.run_until(lambda: written[200:], 60) and cluster.settle()
     for name in cluster.alive:
         cluster.kill(name)
     assert cluster.watch.wrong == []

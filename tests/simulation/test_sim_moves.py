@@ -11,7 +11,6 @@ from twisted_kv.machines.commands import (
     Drop,
     Dropped,
     Freeze,
-    HandOver,
     Install,
     NextConfiguration,
     Open,
@@ -25,8 +24,9 @@ from twisted_kv.machines.commands import (
 )
 from twisted_kv.machines.configuration import Member, empty_configuration, successor
 from twisted_kv.machines.group import GroupMachine
+from twisted_kv.machines.rows import Row
 from twisted_kv.simulation.judges.book import home_of
-from twisted_kv.simulation.judges.checkers import BY_THE_BOOK, IN_STEP, WORTH_LOGGING
+from twisted_kv.simulation.judges.checkers import BY_THE_BOOK, COPIED, IN_STEP, WORTH_LOGGING
 from twisted_kv.simulation.judges.moves import MovedMachine, Moves
 
 SHARDS = 2
@@ -59,6 +59,7 @@ class Site:
         self.moves = Moves(lambda checker, text: self.found.append((checker, text)), lambda it: it in self.made)
         self.groups = {gid: [Replica(gid, self.moves, f"g{gid}-{node}") for node in (1, 2)] for gid in (1, 2)}
         self.logs = {1: [], 2: []}
+        self.spoilt = lambda rows: rows
         self.assign(1, 1)
         self.say(1, Open((0, 1), bytes(16)))
         for sequence in range(1, 6):
@@ -76,7 +77,11 @@ class Site:
     def assign(self, *owners):
         """The next configuration, and all that follows from it."""
         self.made.append(successor(self.made[-1], MEMBERS, owners))
-        for _ in range(20):
+        self.go_on()
+
+    def go_on(self, times=20):
+        """Carry out what is left to do, so many times."""
+        for _ in range(times):
             for gid in (1, 2):
                 for chore in self.groups[gid][0].chores():
                     self.carry_out(gid, chore)
@@ -85,12 +90,13 @@ class Site:
         match chore:
             case NextConfiguration(num=num) if num < len(self.made):
                 self.configure(gid, self.made[num])
-            case HandOver(shard=shard, num=num):
-                self.say(gid, Freeze(shard, num))
-            case Pull(shard=shard, num=num, source=source, chunk=chunk, after=after):
-                answer = self.groups[source.gid][0].query(PullRows(shard, source.num, after, 50))
-                if answer.state == "rows":
-                    self.say(gid, Install(shard, num, chunk, answer.rows, answer.last))
+            case Pull(shard=shard, num=num, source=source, chunk=chunk, cursor=cursor):
+                answer = self.groups[source.gid][chunk % 2].query(PullRows(shard, source.num, cursor, 50, chore.hand))
+                if answer.state == "handing":
+                    self.say(source.gid, Freeze(shard, source.num))
+                elif answer.state in ("ahead", "rows"):
+                    facts = (self.spoilt(answer.rows), answer.cursor, answer.level, answer.last, answer.total_bytes)
+                    self.say(gid, Install(shard, num, chunk, *facts))
             case AskDrop(shard=shard, num=num, source=source):
                 if self.say(source.gid, Drop(shard, num)) == Done(True):
                     self.say(gid, Dropped(shard, num))
@@ -153,6 +159,51 @@ def test_a_chunk_that_is_taken_in_out_of_turn(site):
     site.say(2, first)
     assert site.checkers == [IN_STEP]
     assert "takes in chunk 0" in site.found[0][1]
+
+
+def test_what_is_written_while_it_is_copied_is_in_the_copy(site):
+    """Decisions/0007: values, deletions, sessions."""
+    site.made.append(successor(site.made[-1], MEMBERS, (2, 1)))
+    for number, verb in enumerate("pdpppd"):
+        site.go_on(1)
+        site.say(1, Write((Operation(verb, KEY, f"{number}" * 60, 1, 6 + number, 6 + number),)))
+        site.say(1, Open((0,), bytes([number]) * 16))
+    site.go_on()
+    assert site.found == []
+    installed = [command for command in site.logs[2] if isinstance(command, Install)]
+    assert any(row.value is None for command in installed for row in command.rows)
+    assert site.groups[2][0].serving == {0}
+
+
+def one_is_gone(rows):
+    return rows[1:]
+
+
+def one_is_added(rows):
+    return (*rows, Row(0, 2, "key", "more", "z"))
+
+
+def all_are_changed(rows):
+    return tuple([msgspec.structs.replace(row, value=row.value + "?") if row.space == "key" else row for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "told"),
+    [(one_is_gone, "is missing"), (one_is_added, "should be gone"), (all_are_changed, "is another")],
+)
+def test_a_copy_that_is_not_what_was_frozen(site, spoilt, told):
+    """Decisions/0007."""
+    site.spoilt = spoilt
+    site.assign(2, 1)
+    assert site.checkers == [COPIED]
+    assert told in site.found[0][1]
+
+
+def test_a_copy_of_what_nobody_has_frozen(site, monkeypatch):
+    monkeypatch.setattr(site.moves, "_froze", lambda machine: None)
+    site.assign(2, 1)
+    assert site.checkers == [COPIED]
+    assert "nobody has frozen" in site.found[0][1]
 
 
 def test_a_replica_that_has_forgotten_what_it_owes(site):

@@ -16,7 +16,7 @@ import msgspec
 from twisted_kv.codec import Codec, Malformed
 from twisted_kv.constants import COMMAND_BYTES_MAX, SHARDS_MAX
 from twisted_kv.machines.configuration import Configuration, Holder
-from twisted_kv.machines.rows import Row, Value
+from twisted_kv.machines.rows import BEGINNING, Cursor, Row, Value
 
 OPERATIONS_PER_REQUEST_MAX: Final = 10_000
 
@@ -109,14 +109,20 @@ class Configure(msgspec.Struct, frozen=True, array_like=True, tag="c"):
 class Install(msgspec.Struct, frozen=True, array_like=True, tag="i"):
     """Chunk ``chunk`` (from 0) of a copy that is being pulled. Ignored unless it is the next one.
 
-    Rows carry their space, name and value; shard and num of the copy are the taker's, below.
+    Attributes:
+        shard, num: the copy, by its taker's name for it.
+        rows: their space, name and value; without a value it is gone by now.
+        cursor, level, last, total_bytes: as in PullAnswer.
     """
 
     shard: int
     num: int
     chunk: int
     rows: tuple[Row, ...]
+    cursor: Cursor
+    level: bool
     last: bool
+    total_bytes: int
 
 
 class Freeze(msgspec.Struct, frozen=True, array_like=True, tag="f"):
@@ -263,27 +269,40 @@ class ConfigurationAnswer(msgspec.Struct, frozen=True, array_like=True, tag="qa"
 
 
 class PullRows(msgspec.Struct, frozen=True, array_like=True, tag="pl"):
-    """Rows of the frozen copy (shard, num), after a (space, name). Answer: a PullAnswer."""
+    """Rows of the copy (shard, num) beyond a cursor. Answer: a PullAnswer.
+
+    Attributes:
+        bytes_max: about so many; a single row may be larger.
+        hand: the taker wants the copy frozen, and the rest.
+    """
 
     shard: int
     num: int
-    after: tuple[str, str] | None
+    cursor: Cursor
     bytes_max: int
+    hand: bool
 
 
 class PullAnswer(msgspec.Struct, frozen=True, array_like=True, tag="pa"):
     """What a giver says.
 
     Attributes:
-        state: "rows": here they are; "wait": not frozen yet or behind, ask again later; "gone": the copy was
-            dropped, the taker must have had it.
-        handing: with state "wait": the copy is HANDING, so a leader may log Freeze now.
+        state: "rows": of a frozen copy; "ahead": of one that is served, so only a leader should say them; "sorting":
+            ask again in the next turn; "handing": it is time to log Freeze, and to ask again then; "wait": behind,
+            ask again later; "gone": the copy was dropped, the taker must have had it. Sorting and handing stay
+            within the server.
+        cursor: where to go on.
+        level: nothing stands beyond the cursor at the moment.
+        last: nor ever will, for the copy is frozen.
+        total_bytes: of all keys and values of the copy.
     """
 
-    state: Literal["rows", "wait", "gone"]
+    state: Literal["rows", "ahead", "sorting", "handing", "wait", "gone"]
     rows: tuple[Row, ...] = ()
+    cursor: Cursor = BEGINNING
+    level: bool = False
     last: bool = False
-    handing: bool = False
+    total_bytes: int = 0
 
 
 # ── chores: derived from state, harmless when repeated ─────────────────────────────────────────────
@@ -296,18 +315,20 @@ class NextConfiguration(msgspec.Struct, frozen=True):
 
 
 class Pull(msgspec.Struct, frozen=True):
-    """Fetch chunk ``chunk`` of copy (shard, num) from ``source`` at ``endpoints``, after ``after``, and log it."""
+    """Fetch chunk ``chunk`` of copy (shard, num) from ``source`` at ``endpoints``, beyond ``cursor``, and log it;
+    with ``hand``, have it frozen."""
 
     shard: int
     num: int
     source: Holder
     endpoints: tuple[str, ...]
     chunk: int
-    after: tuple[str, str] | None
+    cursor: Cursor
+    hand: bool
 
 
 class HandOver(msgspec.Struct, frozen=True):
-    """Copy (shard, num) is HANDING to ``taker``: freeze it when the taker asks, or when it does not for long."""
+    """Copy (shard, num) is HANDING to ``taker``: freeze it when the taker wants it, or does not ask for long."""
 
     shard: int
     num: int

@@ -101,6 +101,9 @@ class ControllerMachine:
         self._sessions = Sessions()
         self._changed = {}
 
+    def tidy(self) -> None:
+        """Nothing here is large."""
+
     def digest(self) -> int:
         digest = 0
         for space, name, value in self._rows():

@@ -13,11 +13,13 @@ from typing import Final
 
 import msgspec
 
-from twisted_kv.machines.migration import SERVED, Absent, Leaving, State
+from twisted_kv.machines.giving import Giving
+from twisted_kv.machines.migration import SERVED, Absent, Handing, Leaving, Pulling, State
 from twisted_kv.machines.rows import Row, Value
-from twisted_kv.machines.shard import Listing, Shard
+from twisted_kv.machines.shard import Shard
 
 COPY_SPACE: Final = "copy"
+KEYS_FREED_AT_ONCE: Final = 5000
 
 
 class Copies:
@@ -31,11 +33,24 @@ class Copies:
         self.serving: dict[int, Copy] = {}
         self._by_shard: dict[int, list[Copy]] = {}
         self._gone: list[tuple[int, int]] = []
+        self._garbage: list[Shard] = []
 
     def __iter__(self) -> Iterator[Copy]:
         """In ascending order of (shard, rows_num), whatever the order in which they came here."""
         for _, copies in sorted(self._by_shard.items()):
             yield from sorted(copies, key=lambda copy: copy.rows_num)
+
+    def clear(self) -> None:
+        """Forget all copies."""
+        self._garbage += [copy.contents for copies in self._by_shard.values() for copy in copies]
+        self.serving, self._by_shard, self._gone = {}, {}, []
+
+    def tidy(self) -> None:
+        """Free some of what forgotten copies held: a million keys at once take a tenth of a second."""
+        while self._garbage:
+            if self._garbage[-1].shed(KEYS_FREED_AT_ONCE):
+                return
+            self._garbage.pop()
 
     def current(self, shard: int) -> Copy | None:
         """The one copy of a shard that is not LEAVING."""
@@ -69,10 +84,10 @@ class Copies:
         if copy is None:
             copy = self._added(row.shard, row.num)
         if row.space != COPY_SPACE:
-            copy.contents.load(row.space, row.name, value)
+            copy.contents.load(row.space, row.name, value, complete=not isinstance(copy.state, Pulling))
             return
         facts = _FACTS.decode(value)
-        copy.num, copy.state = facts.num, facts.state
+        copy.stand(facts.num, facts.state)
         if type(copy.state) in SERVED:
             self.serving[row.shard] = copy
 
@@ -95,6 +110,7 @@ class Copies:
         if not copies:
             del self._by_shard[copy.shard]
         self._gone.append((copy.shard, copy.rows_num))
+        self._garbage.append(copy.contents)
 
 
 class Copy:
@@ -116,10 +132,10 @@ class Copy:
         self._turned = False
 
     @cached_property
-    def listing(self) -> Listing:
-        """Its rows in order. Only a LEAVING copy is listed: it never changes again."""
-        assert isinstance(self.state, Leaving)
-        return Listing(self.contents)
+    def giving(self) -> Giving:
+        """What its taker is given, from the moment when somebody asks."""
+        assert isinstance(self.state, Handing | Leaving)
+        return Giving(self.shard, self.num, self.contents)
 
     @property
     def facts(self) -> str:
@@ -128,7 +144,14 @@ class Copy:
 
     def become(self, num: int, state: State) -> None:
         """Take a name and a state; the next checkpoint is owed a row that says so."""
-        self.num, self.state, self._turned = num, state, True
+        self.stand(num, state)
+        self._turned = True
+
+    def stand(self, num: int, state: State) -> None:
+        """Have a name and a state, as the rows say already."""
+        if isinstance(state, Handing | Leaving):
+            self.contents.watch()
+        self.num, self.state = num, state
 
     def take(self, rows: dict[tuple[int, int, str, str], Value | None]) -> None:
         """Add the rows that changed since the last call."""

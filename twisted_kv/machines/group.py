@@ -61,7 +61,7 @@ from twisted_kv.machines.migration import (
     advanced,
     befallen,
 )
-from twisted_kv.machines.rows import MACHINE_SHARD, Changes, Row, Value
+from twisted_kv.machines.rows import BEGINNING, MACHINE_SHARD, Changes, Row, Value
 
 _CONFIGURATION_SPACE: Final = "configuration"
 _OWED_SPACE: Final = "owed"
@@ -78,7 +78,6 @@ class GroupMachine:
     """
 
     _standing: _Standing
-    _copies: Copies
     _owed: dict[tuple[int, int], _Owed]
     _changed: dict[tuple[str, str], str | None]
     _chores: tuple[Chore, ...] | None
@@ -94,6 +93,7 @@ class GroupMachine:
             Drop: self._drop,
             Dropped: self._dropped,
         }
+        self._copies = Copies()
         self.clear()
 
     # ── IStateMachine ──────────────────────────────────────────────────────────────────────────────
@@ -139,10 +139,13 @@ class GroupMachine:
 
     def clear(self) -> None:
         self._standing = _Standing("", False, Configuration())
-        self._copies = Copies()
+        self._copies.clear()
         self._owed = {}
         self._changed = {}
         self._chores = None
+
+    def tidy(self) -> None:
+        self._copies.tidy()
 
     def digest(self) -> int:
         total = zlib.crc32(_text(self._standing).encode())
@@ -195,6 +198,11 @@ class GroupMachine:
     def serving(self) -> frozenset[int]:
         """Shards of which keys are read and written here, by what is applied."""
         return frozenset(self._copies.serving)
+
+    def is_frozen(self, shard: int, num: int) -> bool:
+        """Whether the copy of this name is here and will never change again."""
+        copy = self._copies.find(shard, num)
+        return copy is not None and isinstance(copy.state, Leaving)
 
     def shards_status(self) -> list[dict[str, Any]]:
         """One line per copy held, for people: shard, num, phase with what it needs, keys, bytes, sessions."""
@@ -316,12 +324,13 @@ class GroupMachine:
         copy = self._copies.find(command.shard, command.num)
         if copy is None or not isinstance(copy.state, Pulling):
             return _NO
-        pulling, rows = copy.state, command.rows
-        after = (rows[-1].space, rows[-1].name) if rows else None
-        if not self._befall(copy, Completed(command.chunk) if command.last else Arrived(command.chunk, after)):
+        pulling = copy.state
+        arrived = Arrived(command.chunk, command.cursor, command.level, command.total_bytes)
+        if not self._befall(copy, Completed(command.chunk) if command.last else arrived):
             return _NO
-        copy.contents.install(rows)
+        copy.contents.install(command.rows)
         if command.last:
+            copy.contents.complete()
             self._note_owed(copy.shard, pulling.source.num, _Owed(pulling.source, pulling.endpoints))
         return _YES
 
@@ -359,10 +368,17 @@ class GroupMachine:
         copy = self._copies.find(query.shard, query.num)
         if copy is None:
             return PullAnswer("gone" if self._knows(query.num) else "wait")
-        if not isinstance(copy.state, Leaving):
-            return PullAnswer("wait", handing=isinstance(copy.state, Handing))
-        rows, last = copy.listing.chunk(query.shard, query.num, query.after, min(query.bytes_max, ROWS_CHUNK_BYTES))
-        return PullAnswer("rows", rows, last)
+        if not isinstance(copy.state, Handing | Leaving):
+            return PullAnswer("wait")
+        frozen, bytes_max = isinstance(copy.state, Leaving), min(query.bytes_max, ROWS_CHUNK_BYTES)
+        # What fits into one chunk is not worth a second question.
+        small = query.cursor == BEGINNING and copy.contents.bytes <= bytes_max
+        if not frozen and (query.hand or small):
+            return PullAnswer("handing")
+        if not copy.giving.prepare():
+            return PullAnswer("sorting")
+        rows, cursor, level = copy.giving.chunk(query.cursor, bytes_max)
+        return PullAnswer("rows" if frozen else "ahead", rows, cursor, level, frozen and level, copy.contents.bytes)
 
     def _knows(self, num: int) -> bool:
         """Whether a copy of this num, if it was ever to be here, has come to be: only Configure(num) makes one."""
@@ -374,7 +390,7 @@ class GroupMachine:
         for copy in self._copies:
             state = copy.state
             if isinstance(state, Pulling):
-                yield Pull(copy.shard, copy.num, state.source, state.endpoints, state.chunk, state.after)
+                yield Pull(copy.shard, copy.num, state.source, state.endpoints, state.chunk, state.cursor, state.hand)
             elif isinstance(state, Handing):
                 yield HandOver(copy.shard, copy.num, state.taker)
         for (shard, num), owed in sorted(self._owed.items()):

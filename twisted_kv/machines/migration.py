@@ -15,6 +15,10 @@ from typing import Any, Final
 import msgspec
 
 from twisted_kv.machines.configuration import NO_GROUP, Configuration, Holder
+from twisted_kv.machines.rows import BEGINNING, Cursor
+
+ROUNDS_MAX: Final = 64
+"""Chunks of changes that are taken over while the copy is served; a load that makes more is cut short."""
 
 # ── states ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -30,13 +34,24 @@ class Pulling(msgspec.Struct, frozen=True, tag="pulling", tag_field="phase"):
         source: who has the copy (shard, source.num).
         endpoints: where it was known to listen.
         chunk: the number of the chunk that is wanted next, from 0.
-        after: (space, name) of the last row that came, None before the first.
+        cursor: what came so far.
+        level: when the last chunk was given, nothing stood beyond it.
+        rounds: chunks since the walk was over.
+        total_bytes: of all keys and values of the copy, as last heard.
     """
 
     source: Holder
     endpoints: tuple[str, ...]
     chunk: int = 0
-    after: tuple[str, str] | None = None
+    cursor: Cursor = BEGINNING
+    level: bool = False
+    rounds: int = 0
+    total_bytes: int = 0
+
+    @property
+    def hand(self) -> bool:
+        """Whether it is time for the freeze: there is nothing more to be had without, or changes outrun the copying."""
+        return self.cursor.walked and (self.level or self.rounds >= ROUNDS_MAX)
 
 
 class Serving(msgspec.Struct, frozen=True, tag="serving", tag_field="phase"):
@@ -44,7 +59,7 @@ class Serving(msgspec.Struct, frozen=True, tag="serving", tag_field="phase"):
 
 
 class Handing(msgspec.Struct, frozen=True, tag="handing", tag_field="phase"):
-    """Lost to ``taker``, who has not asked yet; still served. Holds back the next configuration."""
+    """Lost to ``taker``, who copies it while it is still served. Holds back the next configuration."""
 
     taker: Holder
 
@@ -100,10 +115,12 @@ class Unowned(msgspec.Struct, frozen=True):
 
 
 class Arrived(msgspec.Struct, frozen=True):
-    """A chunk of rows came that is not the last; ``after`` names its last row."""
+    """A chunk of rows came that is not the last; the others as in Install."""
 
     chunk: int
-    after: tuple[str, str] | None
+    cursor: Cursor
+    level: bool
+    total_bytes: int
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -113,7 +130,7 @@ class Completed(msgspec.Struct, frozen=True):
 
 
 class Frozen(msgspec.Struct, frozen=True):
-    """The taker asks for it, or it has not asked for too long."""
+    """The taker wants the rest, or has not asked for too long."""
 
 
 class Released(msgspec.Struct, frozen=True):
@@ -209,7 +226,8 @@ def _goes(state: Leaving, event: Released) -> State:
 def _goes_on(state: Pulling, event: Arrived) -> State:
     if event.chunk != state.chunk:
         return state
-    return Pulling(state.source, state.endpoints, state.chunk + 1, event.after or state.after)
+    rounds = state.rounds + state.cursor.walked
+    return Pulling(state.source, state.endpoints, state.chunk + 1, event.cursor, event.level, rounds, event.total_bytes)
 
 
 def _completes(state: Pulling, event: Completed) -> State:

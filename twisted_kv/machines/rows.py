@@ -16,6 +16,7 @@ else:  # msgspec cannot tell a union of str and bytes apart; checked_value does
     Value = Any
 
 MACHINE_SHARD: Final = -1
+NOTHING: Final = -1
 
 
 class RowKey(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -44,6 +45,24 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     def size(self) -> int:
         """Roughly its bytes on the wire."""
         return 16 + len(self.name) + (len(self.value) if self.value is not None else 0)
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """How far somebody has come with the rows of a copy that may change meanwhile (decisions/0007).
+
+    Attributes:
+        after: (space, name) of the last row of the walk through all of them; None before the first.
+        walked: the walk is over.
+        since: all changes up to this number of the copy's ledger are in what came so far; NOTHING before the first
+            chunk.
+    """
+
+    after: tuple[str, str] | None = None
+    walked: bool = False
+    since: int = NOTHING
+
+
+BEGINNING: Final = Cursor()
 
 
 class Changes(msgspec.Struct):

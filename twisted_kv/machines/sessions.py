@@ -15,7 +15,7 @@ Source: Ongaro's thesis §6.3; scenarios 11-17; hazards 40-42. Knows neither sha
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -59,6 +59,7 @@ class Sessions:
         self._numbers: dict[bytes, int] = {}
         self._dirty: set[int] = set()
         self._dirty_results: set[tuple[int, int]] = set()
+        self._watcher: Callable[[str], None] | None = None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -123,9 +124,9 @@ class Sessions:
         assert sequence >= session.floor and sequence not in session.results
         result = _Result(digest, outcome)
         self._keep(session, sequence, result)
-        self._dirty.add(number)
+        self._mark(number)
         if not result.inline:
-            self._dirty_results.add((number, sequence))
+            self._mark_result(number, sequence)
         while self._held_bytes > self._result_bytes_max * _HELD_SESSIONS_WORTH and len(self._sessions) > 1:
             self._evict_oldest()
 
@@ -134,30 +135,20 @@ class Sessions:
 
         Encoded before this returns: what is applied later does not show in it.
         """
-        names: list[tuple[str, Value | None]] = []
-        for number in sorted(self._dirty):
-            session = self._sessions.get(number)
-            names.append((_session_name(number), None if session is None else session.head()))
-        for number, sequence in sorted(self._dirty_results):
-            session = self._sessions.get(number)
-            result = None if session is None else session.results.get(sequence)
-            names.append((_result_name(number, sequence), None if result is None else _RESULTS.encode(result)))
+        names = [_session_name(number) for number in sorted(self._dirty)]
+        names += [_result_name(*result) for result in sorted(self._dirty_results)]
         if self._dirty:
-            names.append((COUNTER_ROW, _COUNTERS.encode((self._opened, self._uses))))
+            names.append(COUNTER_ROW)
         self._dirty = set()
         self._dirty_results = set()
-        return iter(names)
+        return iter([(name, self.row(name)) for name in names])
 
-    def rows(self) -> Iterator[tuple[str, Value]]:
+    def rows(self) -> Iterator[tuple[str, bytes]]:
         """All rows in ascending order of their names."""
-        for number in sorted(self._sessions):
-            session = self._sessions[number]
-            yield _session_name(number), session.head()
-            for sequence in sorted(session.results):
-                if not session.results[sequence].inline:
-                    yield _result_name(number, sequence), _RESULTS.encode(session.results[sequence])
-        if self._opened:
-            yield COUNTER_ROW, _COUNTERS.encode((self._opened, self._uses))
+        for name in sorted(self.names()):
+            row = self.row(name)
+            assert row is not None
+            yield name, row
 
     def load(self, name: str, value: Value) -> None:
         """Take one row in; rows come in ascending order of their names, into an empty object.
@@ -182,18 +173,42 @@ class Sessions:
         for sequence_number, result in head.results:
             self._keep(session, sequence_number, result)
 
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Tell of every change from now on the name of the row that it changes."""
+        self._watcher = watcher
+
+    def names(self) -> Iterator[str]:
+        """The names of all rows, in no order."""
+        for number, session in self._sessions.items():
+            yield _session_name(number)
+            yield from [
+                _result_name(number, sequence) for sequence, result in session.results.items() if not result.inline
+            ]
+        if self._opened:
+            yield COUNTER_ROW
+
+    def row(self, name: str) -> bytes | None:
+        """A row as it stands; None: there is none of this name."""
+        if name == COUNTER_ROW:
+            return _COUNTERS.encode((self._opened, self._uses)) if self._opened else None
+        number, _, sequence = name.partition(".")
+        session = self._sessions.get(int(number))
+        if session is None or not sequence:
+            return None if session is None else session.head()
+        result = session.results.get(int(sequence))
+        return None if result is None or result.inline else _RESULTS.encode(result)
+
     def digest(self) -> int:
         """A 32-bit hash of all rows."""
         digest = 0
         for name, value in self.rows():
-            assert isinstance(value, bytes)
             digest = zlib.crc32(value, zlib.crc32(name.encode(), digest))
         return digest
 
     def _touch(self, number: int, session: _Session) -> None:
         self._uses += 1
         session.used = self._uses
-        self._dirty.add(number)
+        self._mark(number)
 
     def _raise_floor(self, number: int, session: _Session, floor: int) -> None:
         if floor <= session.floor:
@@ -210,7 +225,7 @@ class Sessions:
             self._drop(number, session, sequence)
         del self._sessions[number]
         del self._numbers[session.nonce]
-        self._dirty.add(number)
+        self._mark(number)
 
     def _keep(self, session: _Session, sequence: int, result: _Result) -> None:
         session.results[sequence] = result
@@ -222,7 +237,18 @@ class Sessions:
         session.result_bytes -= result.size
         self._held_bytes -= result.size
         if not result.inline:
-            self._dirty_results.add((number, sequence))
+            self._mark_result(number, sequence)
+
+    def _mark(self, number: int) -> None:
+        self._dirty.add(number)
+        if self._watcher is not None:
+            self._watcher(_session_name(number))
+            self._watcher(COUNTER_ROW)
+
+    def _mark_result(self, number: int, sequence: int) -> None:
+        self._dirty_results.add((number, sequence))
+        if self._watcher is not None:
+            self._watcher(_result_name(number, sequence))
 
 
 class _Result(msgspec.Struct, frozen=True, array_like=True):

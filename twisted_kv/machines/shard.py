@@ -2,23 +2,27 @@
 
 Decides that an operation is executed once (session check, then the table of operations, then the record) and
 which rows a checkpoint owes: changed keys with their values as they stand, taken by swapping the map (house.md,
-Storage). Source: scenarios §3.2-13 to 17. Knows neither which shard it is, nor its phase, nor who may ask.
+Storage). A copy that is being pulled takes rows in as they come; its sessions are read when all are there, for an
+answer may come before its session. Source: scenarios §3.2-13 to 17, decisions/0007. Knows neither which shard it is,
+nor its phase, nor who may ask.
 """
 
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from twisted_kv.machines.commands import Operation, Outcome, Refused, Scanned
+from twisted_kv.machines.ledger import Ledger
 from twisted_kv.machines.operations import digest_of, execute, size_of
 from twisted_kv.machines.rows import Row, Value
 from twisted_kv.machines.sessions import Sessions
 
 KEY_SPACE: Final = "key"
 SESSION_SPACE: Final = "session"
+LEDGER_SPACE: Final = "ledger"
 
 _NO_ROOM: Final = Refused("Overloaded", "this session keeps too many answers; send again when earlier ones came")
 
@@ -32,14 +36,27 @@ class Shard:
         bytes: of all keys and values, text counted as UTF-8.
     """
 
-    __slots__ = ("_arrived", "_changed", "bytes", "data", "sessions")
+    __slots__ = ("_arrived", "_changed", "_ledger", "_waiting", "bytes", "data", "sessions")
 
     def __init__(self) -> None:
         self.data: dict[str, Value] = {}
         self.sessions = Sessions()
         self.bytes = 0
         self._changed: dict[str, Value | None] = {}
-        self._arrived: dict[str, Value] = {}
+        self._ledger: Ledger | None = None
+        self._waiting: dict[str, Value] = {}
+        self._arrived: dict[str, Value | None] = {}
+
+    @property
+    def changes(self) -> int:
+        """How many changes of rows there were since ``watch``."""
+        return 0 if self._ledger is None else self._ledger.count
+
+    def watch(self) -> None:
+        """From now on, keep a ledger of what changes."""
+        if self._ledger is None:
+            self._ledger = Ledger()
+            self.sessions.watch(partial(self._ledger.note, SESSION_SPACE))
 
     def execute(self, operation: Operation, value_bytes_max: int) -> Outcome:
         """Carry out an operation once; a repeat is given what the first attempt was given.
@@ -60,6 +77,8 @@ class Shard:
         new, outcome = execute(old, operation, value_bytes_max)
         if new is not old:
             self._changed[key] = new
+            if self._ledger is not None:
+                self._ledger.note(KEY_SPACE, key)
             if new is None:
                 self._delete(key)
             else:
@@ -78,21 +97,63 @@ class Shard:
             yield SESSION_SPACE, name, row
         for name, state in self.sessions.take_dirty():
             yield SESSION_SPACE, name, state
+        if self._ledger is not None:
+            for name, number in self._ledger.take():
+                yield LEDGER_SPACE, name, number
 
     def install(self, rows: Iterable[Row]) -> None:
-        """Take over rows of another group's copy; they are owed to the next checkpoint."""
-        for row in rows:
-            assert row.value is not None, "a copy in motion has no deletions"
-            self.load(row.space, row.name, row.value)
-            (self._changed if row.space == KEY_SPACE else self._arrived)[row.name] = row.value
+        """Take over rows of another group's copy, a later one in place of an earlier one; without a value it is gone.
 
-    def load(self, space: str, name: str, value: Value) -> None:
-        """Take back a row that was stored."""
+        They are owed to the next checkpoint. The sessions among them count from ``complete`` on.
+        """
+        for row in rows:
+            if row.space == KEY_SPACE:
+                self._changed[row.name] = row.value
+                if row.value is not None:
+                    self._put(row.name, self.data.get(row.name), row.value)
+                elif row.name in self.data:
+                    self._delete(row.name)
+            else:
+                assert row.space == SESSION_SPACE, f"a copy in motion has no space {row.space!r}"
+                self._arrived[row.name] = row.value
+                if row.value is not None:
+                    self._waiting[row.name] = row.value
+                else:
+                    self._waiting.pop(row.name, None)
+
+    def complete(self) -> None:
+        """All rows are here."""
+        for name, value in sorted(self._waiting.items()):
+            self.sessions.load(name, value)
+        self._waiting = {}
+
+    def load(self, space: str, name: str, value: Value, complete: bool = True) -> None:
+        """Take back a row that was stored, of a copy that was complete or not."""
         if space == KEY_SPACE:
             self._put(name, self.data.get(name), value)
+        elif space == LEDGER_SPACE:
+            assert self._ledger is not None and isinstance(value, str), "only a copy that is watched has a ledger"
+            self._ledger.load(name, value)
         else:
             assert space == SESSION_SPACE, f"a copy has no space {space!r}"
-            self.sessions.load(name, value)
+            if complete:
+                self.sessions.load(name, value)
+            else:
+                self._waiting[name] = value
+
+    def value(self, space: str, name: str) -> Value | None:
+        """A row as it stands; None: it is gone."""
+        return self.data.get(name) if space == KEY_SPACE else self.sessions.row(name)
+
+    def changed_beyond(self, number: int) -> Iterator[tuple[int, str, str]]:
+        """(number, space, name) of the rows that changed behind a number of the ledger, in its order."""
+        return iter(()) if self._ledger is None else self._ledger.beyond(number)
+
+    def shed(self, keys_max: int) -> bool:
+        """Give up that many keys of a copy that nobody asks any more; whether any are left."""
+        for _ in range(min(keys_max, len(self.data))):
+            self.data.popitem()
+        return bool(self.data)
 
     def scan(self, after: str | None, bytes_max: int) -> Scanned:
         """Keys in order beyond ``after``, with about bytes_max of keys and values, one at the least."""
@@ -107,8 +168,11 @@ class Shard:
         return Scanned(tuple(keys), tuple([self.data[key] for key in keys]), len(keys) == len(order))
 
     def digest(self) -> int:
-        """A 32-bit hash of keys, values and sessions, whatever the order in which they came."""
-        total = self.sessions.digest()
+        """A 32-bit hash of keys, values and sessions, in whichever order they came, and of the ledger's end."""
+        total = self.sessions.digest() + self.changes
+        for name, value in self._waiting.items():
+            assert isinstance(value, bytes), name
+            total += zlib.crc32(value, zlib.crc32(name.encode()))
         for key, value in self.data.items():
             named = zlib.crc32(key.encode())
             total += zlib.crc32(value.encode(), named) if isinstance(value, str) else ~zlib.crc32(value, named)
@@ -120,40 +184,3 @@ class Shard:
     def _put(self, key: str, old: Value | None, new: Value) -> None:
         self.data[key] = new
         self.bytes += size_of(new) + (size_of(key) if old is None else -size_of(old))
-
-
-class Listing:
-    """The rows of a copy that will not change any more, in (space, name) order, to be given out in chunks.
-
-    Sorted once; a chunk then costs what it carries, and any cursor may be asked for again.
-    """
-
-    __slots__ = ("_data", "_order", "_sessions")
-
-    def __init__(self, frozen: Shard) -> None:
-        self._data = frozen.data
-        self._sessions = dict(frozen.sessions.rows())
-        self._order = [(KEY_SPACE, name) for name in sorted(self._data)]
-        self._order += [(SESSION_SPACE, name) for name in sorted(self._sessions)]
-
-    def chunk(
-        self, shard: int, num: int, after: tuple[str, str] | None, bytes_max: int
-    ) -> tuple[tuple[Row, ...], bool]:
-        """The next rows, and whether they are the last ones.
-
-        Args:
-            shard, num: the copy that the rows are labelled with.
-            after: (space, name) of the last row the asker has; None: from the beginning.
-            bytes_max: about this many bytes; a single row may be larger.
-        """
-        rows: list[Row] = []
-        left = bytes_max
-        start = 0 if after is None else bisect_right(self._order, after)
-        for position in range(start, len(self._order)):
-            space, name = self._order[position]
-            row = Row(shard, num, space, name, self._data[name] if space == KEY_SPACE else self._sessions[name])
-            left -= row.size
-            if left < 0 and rows:
-                return tuple(rows), False
-            rows.append(row)
-        return tuple(rows), True

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twisted_kv.codec import Codec, Malformed
@@ -34,6 +36,7 @@ from twisted_kv.machines.commands import (
     Freeze,
     Outcome,
     PullAnswer,
+    PullRows,
     Refused,
 )
 from twisted_kv.machines.group import GroupMachine
@@ -136,11 +139,24 @@ class Doors:
 
 
 class GroupDoors(Doors):
-    """Data for Clerks, shards for other groups."""
+    """Data for Clerks, shards for other groups.
 
-    def __init__(self, node: int, replica: Callable[[], Replica | None], machine: GroupMachine) -> None:
+    Args:
+        asked_at: copy (shard, num) whose taker is waited for → when it last asked here; the chores name the copies.
+    """
+
+    def __init__(
+        self,
+        node: int,
+        replica: Callable[[], Replica | None],
+        machine: GroupMachine,
+        clock: IReactorTime,
+        asked_at: dict[tuple[int, int], float],
+    ) -> None:
         super().__init__(node, replica)
         self._machine = machine
+        self._clock = clock
+        self._asked_at = asked_at
 
     @property
     def doors(self) -> Mapping[str, Door]:
@@ -203,21 +219,36 @@ class GroupDoors(Doors):
         return self._read(query, lambda answer: answer)
 
     def pull(self, body: bytes) -> Deferred[bytes]:
-        """SHARD_PULL: any replica that has applied the freezing entry may answer, for a frozen copy never changes."""
+        """SHARD_PULL: any replica may give what is frozen, for it never changes; a leader also what is served."""
         try:
             query = PULLS.decode(body)
         except Malformed as error:
             return self._reject("BadRequest", str(error))
-        replica = self._replica()
-        if replica is None:
-            return self._tell(Busy(self._node, NOT_READY_SECONDS))
-        answer: PullAnswer = replica.query(query)
-        if answer.state == "wait" and not replica.leads:
-            return self._tell(NotLeading(self._node, replica.standing.leader))
-        if answer.handing:
-            frozen = GROUP_COMMANDS.encode(Freeze(query.shard, query.num))
-            return self._submit(frozen, lambda _: replica.query(query))
-        return self._tell(answer)
+        return ensureDeferred(self._pull(query)).addCallback(ANSWERS.encode)
+
+    async def _pull(self, query: PullRows) -> Any:
+        frozen = False
+        while True:
+            replica = self._replica()
+            if replica is None:
+                return Busy(self._node, NOT_READY_SECONDS)
+            if not replica.leads and not self._machine.is_frozen(query.shard, query.num):
+                return NotLeading(self._node, replica.standing.leader)
+            answer: PullAnswer = replica.query(query)
+            if (query.shard, query.num) in self._asked_at:
+                self._asked_at[query.shard, query.num] = self._clock.seconds()
+            if answer.state == "sorting":
+                await deferLater(self._clock, 0)
+            elif answer.state == "handing" and not frozen:
+                frozen = True
+                try:
+                    await replica.submit(GROUP_COMMANDS.encode(Freeze(query.shard, query.num)))
+                except (NotLeader, Overloaded) as error:
+                    return self._turned_away(error, replica)
+                except (LeadershipLost, Overwritten):
+                    return NotLeading(self._node, replica.standing.leader)
+            else:
+                return answer
 
     def drop(self, body: bytes) -> Deferred[bytes]:
         """SHARD_DROP."""

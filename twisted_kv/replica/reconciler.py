@@ -56,6 +56,7 @@ ROUND_SECONDS = 0.1
 PAUSE_SECONDS = 0.1
 ASK_SECONDS = 2.0
 HAND_OVER_SECONDS = 3.0
+REST_SECONDS_MAX = 1.0
 CHORES_AT_ONCE = 8
 
 
@@ -173,6 +174,7 @@ class GroupChores:
         controllers: endpoints of the controllers.
         ask: finds whoever of some endpoints can answer.
         machine: knows the cluster this group belongs to, "" until first contact.
+        asked_at: copy (shard, num) whose taker is waited for → when it last asked here, by the doors.
         stranger: told once when the controllers are of another cluster: the server must stop.
     """
 
@@ -187,6 +189,7 @@ class GroupChores:
         ask: Ask,
         clock: IReactorTime,
         machine: GroupMachine,
+        asked_at: dict[tuple[int, int], float],
         stranger: Callable[[StartRefused], None],
     ) -> None:
         self._gid = gid
@@ -196,6 +199,7 @@ class GroupChores:
         self._ask = ask
         self._clock = clock
         self._machine = machine
+        self._asked_at = asked_at
         self._stranger = stranger
 
     @property
@@ -237,18 +241,25 @@ class GroupChores:
         return claimed_by == self._identity
 
     async def pull(self, chore: Pull) -> None:
-        """Fetch one chunk of a copy and log it; the state then asks for the next."""
-        request = PULLS.encode(PullRows(chore.shard, chore.source.num, chore.after, ROWS_CHUNK_BYTES))
-        answer = await self._ask_source(chore, SHARD_PULL, request)
-        if not isinstance(answer, PullAnswer) or answer.state == "wait":
+        """Fetch one chunk of a copy and log it; the state then asks for the next.
+
+        What is served meanwhile is copied at half the pace that would be possible: both groups have other work.
+        """
+        begun = self._clock.seconds()
+        request = PullRows(chore.shard, chore.source.num, chore.cursor, ROWS_CHUNK_BYTES, chore.hand)
+        answer = await self._ask_source(chore, SHARD_PULL, PULLS.encode(request))
+        if not isinstance(answer, PullAnswer) or answer.state not in ("rows", "ahead", "gone"):
             raise NotYet
         if answer.state == "gone":
             # A new leader works on what was applied before it led; all its log read, the copy may be here already.
             await self._replica.read(Read(()))
             self.log.error("Shard {shard} is gone from group {gid}", shard=chore.shard, gid=chore.source.gid)
             raise NotYet
-        install = Install(chore.shard, chore.num, chore.chunk, answer.rows, answer.last)
-        await self._replica.submit(GROUP_COMMANDS.encode(install))
+        if answer.state == "ahead" and not answer.level:
+            # Not so long that the giver thinks its taker gone.
+            await deferLater(self._clock, min(self._clock.seconds() - begun, REST_SECONDS_MAX))
+        facts = (answer.rows, answer.cursor, answer.level, answer.last, answer.total_bytes)
+        await self._replica.submit(GROUP_COMMANDS.encode(Install(chore.shard, chore.num, chore.chunk, *facts)))
 
     async def _ask_source(self, chore: Pull | AskDrop, verb: str, request: bytes) -> Any:
         """Ask the giver where it was last known to listen, else where it may listen by now."""
@@ -287,7 +298,13 @@ class GroupChores:
 
     async def hand_over(self, chore: HandOver) -> None:
         """Freeze a copy whose taker has not asked for long: it must not hold back later configurations."""
-        await deferLater(self._clock, HAND_OVER_SECONDS)
+        copy, now = (chore.shard, chore.num), self._clock.seconds
+        self._asked_at[copy] = now()
+        try:
+            while (patience := self._asked_at[copy] + HAND_OVER_SECONDS - now()) > 0:
+                await deferLater(self._clock, patience)
+        finally:
+            del self._asked_at[copy]
         await self._replica.submit(GROUP_COMMANDS.encode(Freeze(chore.shard, chore.num)))
 
     async def ask_drop(self, chore: AskDrop) -> None:

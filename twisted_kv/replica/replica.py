@@ -336,6 +336,7 @@ class Replica:
             self.log.error("A save has not finished for {seconds:.1f} s", seconds=self._clock.seconds() - since)
             self._stall(SaveStalled())
         self._core.tick()
+        self._machine.tidy()
         self.wake()
 
     def _stall(self, event: DiskFull | SaveStalled) -> None:

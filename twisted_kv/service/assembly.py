@@ -90,16 +90,19 @@ def assemble_group(settings: Settings, reactor: Any, network: INetwork, failed: 
     """
     random = fresh_random()
     machine = GroupMachine(settings.gid)
+    asked_at: dict[tuple[int, int], float] = {}
 
     def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
-        return GroupDoors(settings.node, replica, machine).doors
+        return GroupDoors(settings.node, replica, machine, reactor, asked_at).doors
 
     def stranger(refusal: StartRefused) -> None:
         failed(Failure(refusal))
 
     def chores(replica: Replica, identity: str) -> IChores:
         ask = Inquiry(reactor, random, network)
-        return GroupChores(settings.gid, identity, replica, settings.controllers, ask, reactor, machine, stranger)
+        return GroupChores(
+            settings.gid, identity, replica, settings.controllers, ask, reactor, machine, asked_at, stranger
+        )
 
     return _member(settings, "group", machine, reactor, network, random, doors, chores, failed)
 

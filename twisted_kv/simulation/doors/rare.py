@@ -30,7 +30,6 @@ RARE: Final[Mapping[str, str]] = {
     "majority without commitment": "An entry of an older term stood on a majority and was not committed by counting.",
     "command overwritten": "Another leader's entry was applied in the place of a command that was proposed.",
     "abandoned command committed": "A leader gave up a command when it stepped down, and it was committed after all.",
-    "appends in pieces": "An append carried less than the log held: its size or the window was at the limit.",
     "several entries in a turn": "What was proposed in one turn did not fit into one entry.",
     "message out of limbo": "A message arrived that had been held back until another leadership had begun.",
     # ── reads ──────────────────────────────────────────────────────────────────────────────────────
@@ -63,7 +62,9 @@ RARE: Final[Mapping[str, str]] = {
     "session expired": "A write was refused because its session, or its place in it, was gone.",
     "not served when applied": "A command entered the log of a group that no longer served its shard (hazard 26).",
     # ── shards in motion ───────────────────────────────────────────────────────────────────────────
-    "shard in several chunks": "A shard entered its new group by more than one command.",
+    "copied while served": "A giver gave rows of a shard that it went on serving.",
+    "deletion crossed with its shard": "What was deleted while its shard was copied was deleted in the copy.",
+    "walk goes on further back": "A giver gave rows of a walk that another one had begun with newer ones.",
     "install repeated": "A chunk that had been installed stood in the log again.",
     "pull resumed by a new leader": "A shard began to enter a group under one leader and went on under another.",
     "both directions at once": "A group took shards from another to which it was still giving others.",
@@ -77,7 +78,6 @@ RARE: Final[Mapping[str, str]] = {
     "controllers elect in mid-move": "The controllers had a new leader while a shard was under way.",
     "forward lost": "A controller passed a change on to its leader, and was not answered.",
     "change repeated": "An administrator's change stood in the controllers' log twice, and was carried out once.",
-    "join without effect": "A group joined that was there already.",
     "echo applied": "A command of the past was put to a leader once more, and stood in the log again.",
     "misquote refused": "A command of the past, with something else in it, stood in the log and was refused.",
     "group readdressed": "A group that stayed was given other endpoints.",

@@ -27,9 +27,9 @@ from twisted_kv.constants import (
     WIRE_PART_BYTES,
 )
 from twisted_kv.interfaces import INetwork
-from twisted_kv.machines import shard
+from twisted_kv.machines import sessions, shard
 from twisted_kv.machines.commands import PULLS
-from twisted_kv.machines.sessions import Sessions
+from twisted_kv.machines.sessions import RESULT_INLINE_BYTES, Sessions
 from twisted_kv.simulation.doors.world import between, one_of
 from twisted_kv.transport import chunks, links, roots
 from twisted_kv.transport.wire import PEER_ROWS, ROWS_REQUEST, SHARD_PULL
@@ -42,6 +42,7 @@ class Knobs(msgspec.Struct, frozen=True):
         settings: of every core.
         chunk_bytes: that a taker of rows asks for at once.
         sessions_max: per shard; results_max: answers that a session may have waiting.
+        inline_bytes: a larger answer has a row of its own; −1: all have.
         drift: clocks of members run slower or faster by up to this part.
         part_bytes: a body beyond it crosses in parts, where the production transport runs.
     """
@@ -50,6 +51,7 @@ class Knobs(msgspec.Struct, frozen=True):
     chunk_bytes: int = ROWS_CHUNK_BYTES
     sessions_max: int = SESSIONS_PER_SHARD_MAX
     results_max: int = SESSION_RESULTS_MAX
+    inline_bytes: int = RESULT_INLINE_BYTES
     drift: float = 0.0
     part_bytes: int = WIRE_PART_BYTES
 
@@ -67,6 +69,7 @@ class Knobs(msgspec.Struct, frozen=True):
         tables = partial(Sessions, sessions_max=self.sessions_max, results_max=self.results_max)
         with ExitStack() as stack:
             stack.enter_context(patch.object(shard, "Sessions", tables))
+            stack.enter_context(patch.object(sessions, "RESULT_INLINE_BYTES", self.inline_bytes))
             for room in (links, roots, chunks):
                 stack.enter_context(patch.object(room, "WIRE_PART_BYTES", self.part_bytes))
             stack.enter_context(patch.object(chunks, "PARTS_MAX", 2 * WIRE_BODY_BYTES_MAX // self.part_bytes))
@@ -76,11 +79,16 @@ class Knobs(msgspec.Struct, frozen=True):
 USUAL: Final = Knobs()
 
 
-def draw_knobs(random: Random, drift: Sequence[float] = (0.0, 0.0, 0.1), sessions_max: Sequence[int] = ()) -> Knobs:
+def draw_knobs(
+    random: Random,
+    drift: Sequence[float] = (0.0, 0.0, 0.1),
+    sessions_max: Sequence[int] = (),
+    chunk_bytes: Sequence[int] = (),
+) -> Knobs:
     """Each knob as usual or extreme, by itself; in some lives all are as usual.
 
     Args:
-        drift, sessions_max: one of these is drawn; no sessions_max: any.
+        drift, sessions_max, chunk_bytes: one of these is drawn; no sessions_max, no chunk_bytes: any.
     """
     extreme = random.random() < 0.8
     knobs = Knobs(
@@ -92,14 +100,18 @@ def draw_knobs(random: Random, drift: Sequence[float] = (0.0, 0.0, 0.1), session
             entry_bytes_max=one_of(random, (1, 200, 1 << 20)),
             committed_bytes_max=one_of(random, (1, 500, 1 << 22)),
         ),
-        chunk_bytes=one_of(random, (100, 250, 1000, ROWS_CHUNK_BYTES)),
+        chunk_bytes=one_of(random, chunk_bytes or (100, 250, 1000, ROWS_CHUNK_BYTES)),
         sessions_max=one_of(random, sessions_max or (2, 5, SESSIONS_PER_SHARD_MAX, SESSIONS_PER_SHARD_MAX)),
         results_max=one_of(random, (1, 3, SESSION_RESULTS_MAX)),
+        inline_bytes=one_of(random, (-1, 20, RESULT_INLINE_BYTES)),
         drift=one_of(random, drift),
     )
     if extreme:
         return knobs
-    return msgspec.structs.replace(USUAL, sessions_max=knobs.sessions_max) if sessions_max else USUAL
+    wishes = {"sessions_max": knobs.sessions_max} if sessions_max else {}
+    if chunk_bytes:
+        wishes["chunk_bytes"] = knobs.chunk_bytes
+    return msgspec.structs.replace(USUAL, **wishes)
 
 
 class _SmallChunks:

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted_kv.consensus.raft.node import RaftNode
 from twisted_kv.consensus.types import Ready, Restored, Role, SnapshotInstalled, Ticket
 from twisted_kv.interfaces import ICheckpoint, IConsensus, IDataStore, INetwork
+from twisted_kv.machines.commands import PullRows
 from twisted_kv.simulation.judges.core_sights import CoreSights
 from twisted_kv.simulation.judges.sights import Sights
 from twisted_kv.transport.wire import PEER_ROWS
@@ -48,9 +49,13 @@ _MOVES: Final[Mapping[bytes, str]] = {
 }
 """Tag of a group's command → moment."""
 
+COPY_MOMENTS: Final = ("give walk", "give round", "give rest")
+"""Reading rows of a copy for its taker: from the walk, from what changed since, or of what is frozen."""
+
 MOMENTS: Final[tuple[str, ...]] = (
     *(f"{when} {what}" for what in _TWICE for when in ("before", "after")),
     *(f"save {what}" for what in _MOVES.values()),
+    *COPY_MOMENTS,
     "begin checkpoint",
     "begin install",
     "end install",
@@ -60,7 +65,10 @@ MOMENTS: Final[tuple[str, ...]] = (
 ELECTION_MOMENTS: Final = tuple(f"{when} {what}" for what in _TWICE[:3] + _TWICE[5:6] for when in ("before", "after"))
 LOG_MOMENTS: Final = tuple(f"{when} {what}" for what in ("append", "cut", "commit") for when in ("before", "after"))
 SNAPSHOT_MOMENTS: Final = (*(f"{when} {what}" for what in _TWICE[7:11] for when in ("before", "after")), *MOMENTS[-3:])
-MOVE_MOMENTS: Final = tuple(f"{when} {what}" for what in _TWICE[11:] for when in ("before", "save", "after"))
+MOVE_MOMENTS: Final = (
+    *(f"{when} {what}" for what in _TWICE[11:] for when in ("before", "save", "after")),
+    *COPY_MOMENTS,
+)
 
 
 def tag_of(command: bytes) -> bytes:
@@ -269,6 +277,17 @@ class SeenMachine:
             if move is not None:
                 self._sights.moment(f"after {move}", self._name)
         return reply
+
+    def query(self, query: Any) -> Any:
+        answer = self._machine.query(query)
+        # What is served its door gives if it leads, and else keeps to itself.
+        leads = self._name in self._sights.leading.get(self._gid, {})
+        if isinstance(query, PullRows) and (answer.state == "rows" or (answer.state == "ahead" and leads)):
+            self._sights.gave(query, answer)
+            walk, round_, rest = COPY_MOMENTS
+            here = rest if answer.state == "rows" else round_ if query.cursor.walked else walk
+            self._sights.moment(here, self._name)
+        return answer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._machine, name)

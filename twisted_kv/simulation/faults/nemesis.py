@@ -26,7 +26,13 @@ from twisted_kv.consensus.raft.messages import (
 from twisted_kv.simulation.doors.disk import USUAL_SECONDS, SimDisk
 from twisted_kv.simulation.doors.network import RELIABLE, UNRELIABLE, Conditions
 from twisted_kv.simulation.doors.world import World, between, one_of, shuffled, weighted
-from twisted_kv.simulation.faults.moments import ELECTION_MOMENTS, LOG_MOMENTS, MOVE_MOMENTS, SNAPSHOT_MOMENTS
+from twisted_kv.simulation.faults.moments import (
+    COPY_MOMENTS,
+    ELECTION_MOMENTS,
+    LOG_MOMENTS,
+    MOVE_MOMENTS,
+    SNAPSHOT_MOMENTS,
+)
 from twisted_kv.simulation.faults.plans import PLANS, STORM, WITHHOLDING, Hints, Plan
 from twisted_kv.simulation.faults.sequences import SEQUENCE_SECONDS, fail_once, outdate
 from twisted_kv.simulation.faults.victim import Victim
@@ -109,6 +115,12 @@ class Nemesis:
             self._world.reach("killed at a moment")
             self._kill(name, torn=self._random.random() < 0.2)
 
+    def _with_its_group(self, member: str) -> str:
+        for mate in self._victim.groups[self._gid_of(member)]:
+            if mate != member:
+                self._kill(mate)
+        return member
+
     def _gid_of(self, member: str) -> int:
         return next(gid for gid, members in self._victim.groups.items() if member in members)
 
@@ -186,6 +198,15 @@ class Nemesis:
     def ambush_pull(self) -> None:
         """Kill the leader of a group in which somebody saves or applies a chunk of a shard: another goes on."""
         self._ambushes[one_of(self._random, ("save take", "after take"))] = self._leader_of
+
+    def ambush_copy(self) -> None:
+        """Kill who reads rows for the taker of a shard, next or some chunks later: in the walk, in a round, or of the
+        rest (hazard 44)."""
+        self._ambush_later(one_of(self._random, COPY_MOMENTS), one_of(self._random, (0, 1, 3)))
+
+    def ambush_givers(self) -> None:
+        """Likewise the whole group of who next gives what changed: whoever goes on has read that from its rows."""
+        self._ambushes["give round"] = self._with_its_group
 
     def ambush_move(self) -> None:
         """Likewise, who next proposes or applies a step of a shard that moves (hazard 43)."""
@@ -471,6 +492,16 @@ class Nemesis:
     def _ambush(self, moments: Sequence[str]) -> None:
         """Until somebody comes there; some of the moments are rare."""
         self._ambushes[one_of(self._random, moments)] = lambda member: member
+
+    def _ambush_later(self, moment: str, times: int) -> None:
+        """When somebody has come there so many times."""
+
+        def whom(member: str) -> str | None:
+            if times:
+                self._ambush_later(moment, times - 1)
+            return None if times else member
+
+        self._ambushes[moment] = whom
 
     def _withhold(self, kinds: tuple[type, ...]) -> None:
         source = one_of(self._random, self._everybody()) if self._random.random() < 0.5 else ""

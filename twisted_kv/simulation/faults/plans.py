@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from twisted_kv.constants import ROWS_CHUNK_BYTES
 from twisted_kv.simulation.doors.network import RELIABLE, UNRELIABLE, Conditions
 
 STORM: Final = Conditions(
@@ -25,6 +26,7 @@ STORM: Final = Conditions(
 )
 
 
+SMALL_CHUNKS: Final = (100, 100, 250, 250, 1000, ROWS_CHUNK_BYTES)
 WITHHOLDING: Final = Conditions(duplicate=0.6)
 
 
@@ -48,6 +50,8 @@ class Hints(msgspec.Struct, frozen=True):
         at_once: calls that a client makes at once, if it makes several.
         cancels: share of the calls that are cancelled.
         sessions_max: of a shard; empty: as the knobs say.
+        chunk_bytes: that a taker of rows asks for at once; empty: as the knobs say.
+        lodgers: clients whose keys come and go in a shard that all use.
     """
 
     controllers: tuple[int, ...] = (3,)
@@ -65,6 +69,8 @@ class Hints(msgspec.Struct, frozen=True):
     at_once: tuple[int, ...] = (1, 1, 4)
     cancels: tuple[float, ...] = (0.0, 0.03)
     sessions_max: tuple[int, ...] = ()
+    chunk_bytes: tuple[int, ...] = ()
+    lodgers: tuple[int, ...] = (0,)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -102,7 +108,13 @@ _CRASHES: Final = {
     "crash_all": 0.3,
     "terminate": 2.0,
 }
-_AMBUSHES: Final = {"ambush_election": 2.0, "ambush_log": 2.0, "ambush_snapshot": 2.0, "ambush_move": 2.0}
+_AMBUSHES: Final = {
+    "ambush_election": 2.0,
+    "ambush_log": 2.0,
+    "ambush_snapshot": 2.0,
+    "ambush_move": 2.0,
+    "ambush_copy": 1.0,
+}
 _PARTITIONS: Final = {
     "halves": 3.0,
     "isolate_leader": 3.0,
@@ -137,7 +149,7 @@ PLANS: Final[Mapping[str, Plan]] = {
         Plan("crashes", _CRASHES | _AMBUSHES | _DISKS),
         Plan("partitions", _PARTITIONS | _PAUSES),
         Plan("wipes", _WIPES | _CRASHES | _PARTITIONS),
-        Plan("churn", churn_seconds=(0.1, 2.0)),
+        Plan("churn", churn_seconds=(0.1, 2.0), shape=Hints(lodgers=(0, 0, 2))),
         Plan(
             "everything",
             _CRASHES
@@ -152,7 +164,12 @@ PLANS: Final[Mapping[str, Plan]] = {
             | _ECHOES
             | {"estrange": 1.0},
             churn_seconds=(0.5, 4.0),
-            shape=Hints(administrators=(1, 1, 2), drift=(0.0, 0.0, 0.1, 0.5), wire=(True, *[False] * 7)),
+            shape=Hints(
+                administrators=(1, 1, 2),
+                drift=(0.0, 0.0, 0.1, 0.5),
+                wire=(True, *[False] * 7),
+                lodgers=(0, 0, 1),
+            ),
         ),
         Plan(
             "elections",
@@ -205,7 +222,7 @@ PLANS: Final[Mapping[str, Plan]] = {
             | {"withhold_acks": 1.0},
             _OFTEN,
             churn_seconds=(0.2, 2.0),
-            shape=Hints(groups=(2, 3), log_bytes_max=(300, 300, 1_000)),
+            shape=Hints(groups=(2, 3), log_bytes_max=(300, 300, 1_000), lodgers=(0, 2)),
         ),
         Plan(
             "laggards",
@@ -235,13 +252,23 @@ PLANS: Final[Mapping[str, Plan]] = {
         ),
         Plan(
             "moves",
-            {"ambush_move": 4.0, "ambush_pull": 3.0, "minority": 2.0, "bridge": 1.0, "halves": 1.0}
+            {
+                "ambush_move": 4.0,
+                "ambush_pull": 3.0,
+                "ambush_copy": 2.0,
+                "ambush_givers": 2.0,
+                "minority": 2.0,
+                "bridge": 1.0,
+                "halves": 1.0,
+            }
             | {"crash_leader": 1.0, "crash_group": 0.5, "isolate_leader": 1.0}
             | _ECHOES
             | {"estrange": 1.5, "slow_disk": 1.0},
             _OFTEN,
             churn_seconds=(0.2, 2.0),
-            shape=Hints(groups=(2, 3, 5), controllers=(3, 3, 5)),
+            shape=Hints(
+                groups=(2, 3, 5), controllers=(3, 3, 5), fidgets=0.8, chunk_bytes=SMALL_CHUNKS, lodgers=(0, 1, 3)
+            ),
         ),
         Plan(
             "reads",
@@ -280,10 +307,18 @@ PLANS: Final[Mapping[str, Plan]] = {
         Plan(
             "echoes",
             {"echo": 6.0, "misquote": 1.0, "estrange": 2.0, "slow_disk": 1.5, "ambush_move": 1.0}
+            | {"ambush_copy": 1.0, "ambush_givers": 1.0}
             | {"crash": 1.0, "crash_leader": 1.0, "crash_group": 0.5},
             _OFTEN,
             churn_seconds=(0.1, 1.0),
-            shape=Hints(groups=(2, 2, 3), members=(3,), log_bytes_max=(300, 1_000, 10_000), fidgets=0.9),
+            shape=Hints(
+                groups=(2, 2, 3),
+                members=(3,),
+                log_bytes_max=(300, 1_000, 10_000),
+                fidgets=0.9,
+                chunk_bytes=SMALL_CHUNKS,
+                lodgers=(0, 2),
+            ),
         ),
         Plan(
             "sessions",

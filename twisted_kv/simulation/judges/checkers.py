@@ -30,6 +30,7 @@ STALE_LEADER: Final = "silence ends leading"
 ONE_OWNER: Final = "one owner"
 BY_THE_BOOK: Final = "by the book"
 IN_STEP: Final = "in step"
+COPIED: Final = "copied whole"
 WORTH_LOGGING: Final = "worth logging"
 FRESH_ID: Final = "fresh id"
 LEADS_ALONE: Final = "leads with a majority"
@@ -82,6 +83,7 @@ CHECKERS: Final[Mapping[str, str]] = {
     ONE_OWNER: "no shard is served by two groups, at any moment",
     BY_THE_BOOK: "a table of sessions and a register per key, in the order of the logs, would answer and hold the same",
     IN_STEP: "a group takes each configuration and chunk once, in turn, as made; its replicas have the same left to do",
+    COPIED: "a copy that is complete is what its giver had when it was frozen, keys and sessions, and no more",
     WORTH_LOGGING: "no write is logged of which no shard is served (hazard 26)",
     FRESH_ID: "a Clerk that was told that a session is forgotten opens the next one under another id (hazard 42)",
     LEADS_ALONE: "a leader that no majority answers leads no longer after three of its election timeouts (hazard 7)",

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from twisted_kv.consensus.quorum import is_quorum
 from twisted_kv.consensus.raft.messages import (
-    Append,
     AppendAck,
     AppendRefused,
     AskVote,
@@ -109,9 +108,6 @@ class CoreSights:
 
     def _sends(self, message: Any) -> None:
         match message:
-            case Append(entries=entries):
-                if entries and entries[-1].index < self._state.log.last:
-                    self._sights.reach("appends in pieces")
             case PreVoteAnswer(granted=False):
                 self._sights.reach("pre-vote refused")
             case AskVote(term=term, transfer=transfer):

@@ -19,7 +19,8 @@ from twisted_kv.machines.commands import (
     Drop,
     Expired,
     Install,
-    Join,
+    PullAnswer,
+    PullRows,
     Write,
     WrongGroup,
 )
@@ -121,6 +122,13 @@ class Sights:
         if install.chunk and began != name:
             self.reach("pull resumed by a new leader")
 
+    def gave(self, query: PullRows, answer: PullAnswer) -> None:
+        """Somebody has read rows of a copy for its taker."""
+        if answer.state == "ahead":
+            self.reach("copied while served")
+        if not query.cursor.walked and query.cursor.since > answer.cursor.since:
+            self.reach("walk goes on further back")
+
     # ── machines ───────────────────────────────────────────────────────────────────────────────────
 
     def applied(self, gid: int, place: Place, machine: Any, command: bytes, reply: Any, name: str) -> None:
@@ -175,8 +183,8 @@ class _GroupSights:
             case Install():
                 if reply.value is False:
                     self._sights.reach("install repeated")
-                elif value.chunk:
-                    self._sights.reach("shard in several chunks")
+                elif any(row.value is None for row in value.rows):
+                    self._sights.reach("deletion crossed with its shard")
             case Drop():
                 if reply.value is True:
                     if (value.shard, value.num) in self._dropped:
@@ -231,7 +239,6 @@ class _ControllerSights:
     def __init__(self, sights: Sights) -> None:
         self._sights = sights
         self._changes: set[tuple[int, int]] = set()
-        self._num = 0
         self.place: Place = (0, 0)
 
     def applied(self, machine: Any, command: bytes, reply: Any) -> None:
@@ -239,10 +246,7 @@ class _ControllerSights:
         if isinstance(value, Administer) and isinstance(reply, Configured):
             if (value.session, value.sequence) in self._changes:
                 self._sights.reach("change repeated")
-            elif isinstance(value.change, Join) and reply.configuration.num <= self._num:
-                self._sights.reach("join without effect")
             self._changes.add((value.session, value.sequence))
-            self._num = max(self._num, reply.configuration.num)
 
 
 def _nobody_listens(moment: str, member: str) -> None:

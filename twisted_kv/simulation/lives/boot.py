@@ -176,13 +176,14 @@ class Booting:
             disk.needs_room = _needs_room
             disk.refused = self._refused
             disk.betrayed = partial(self._sights.betrayed, seat.name)
+        asked_at: dict[tuple[int, int], float] = {}
 
         def failed(failure: Failure) -> None:
             stopped(host, failure)
 
         def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
             if seat.gid:
-                return GroupDoors(seat.node, replica, machine).doors
+                return GroupDoors(seat.node, replica, machine, host.clock, asked_at).doors
             forwards = Forwards(network, self._watch.found, self._forward_lost, seat.name)
             return forwards.watched(ControllerDoors(seat.node, replica, peers, forwards).doors)
 
@@ -199,6 +200,7 @@ class Booting:
                 ask,
                 host.clock,
                 machine,
+                asked_at,
                 lambda refusal: failed(Failure(refusal)),
             )
 

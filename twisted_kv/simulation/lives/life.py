@@ -34,7 +34,7 @@ from twisted_kv.simulation.doors.wired import WiredHub
 from twisted_kv.simulation.doors.world import Event, World, between, one_of
 from twisted_kv.simulation.faults.knobs import USUAL, Knobs, draw_knobs
 from twisted_kv.simulation.faults.nemesis import Nemesis
-from twisted_kv.simulation.faults.plans import Plan
+from twisted_kv.simulation.faults.plans import Hints, Plan
 from twisted_kv.simulation.judges.checkers import (
     BROKEN,
     CALLS,
@@ -56,6 +56,7 @@ from twisted_kv.simulation.judges.majorities import LOOK_SECONDS, Majorities
 from twisted_kv.simulation.lives.administration import Administration
 from twisted_kv.simulation.lives.bulk import Hauler
 from twisted_kv.simulation.lives.cluster import Cluster
+from twisted_kv.simulation.lives.lodger import Lodger
 from twisted_kv.simulation.lives.recovery import Recovery, Stuck
 from twisted_kv.simulation.lives.reports import JUDGE, RUN, Report, shortened
 from twisted_kv.simulation.lives.strangers import Stranger
@@ -79,6 +80,8 @@ LONG_SECONDS: Final = 10.0
 LONGER_SECONDS: Final = 12.0
 """Virtual: a life with too little load to mean anything suffers longer, at most by so much."""
 CLOSING_SECONDS: Final = (0.3, 2.0)
+LODGING: Final = "key0"
+"""The tag of a key that all share."""
 CLIENTS: Final = "clients"
 """The host of a Clerk that all share."""
 WRITES_BEFORE_MIN: Final = 5
@@ -108,6 +111,7 @@ class Shape(msgspec.Struct, frozen=True):
         fidgets: administrators move the shards in use to and fro.
         wire: all that crosses goes through the production transport.
         haulers: how many clients have large values.
+        lodgers: how many have keys that come and go.
         one_process, rivals, knobs: as Cluster takes them.
         apart_from_clients: whether those that stay cut off cannot be reached by clients either.
     """
@@ -135,6 +139,7 @@ class Shape(msgspec.Struct, frozen=True):
     fidgets: bool = False
     wire: bool = False
     haulers: int = 0
+    lodgers: int = 0
 
 
 def run_seed(seed: int, plan: Plan, sink: Callable[[Event], None] | None = None) -> Report:
@@ -189,7 +194,7 @@ def draw_shape(random: Random, plan: Plan) -> Shape:
         reads=hints.reads,
         one_process=hints.one_process,
         rivals={first: groups[first]} if hints.rivals else {},
-        knobs=USUAL if plan.is_gentle else _drawn_knobs(random, hints.drift, hints.sessions_max),
+        knobs=USUAL if plan.is_gentle else _drawn_knobs(random, hints),
         # A process that all share has no majority that could heal without the rest.
         ending=one_of(random, ENDINGS[:2] if hints.one_process else ENDINGS),
         apart_from_clients=random.random() < 0.5,
@@ -199,6 +204,7 @@ def draw_shape(random: Random, plan: Plan) -> Shape:
         closing_seconds=None if plan.is_gentle else one_of(random, (None, None, CLOSING_SECONDS)),
         fidgets=random.random() < hints.fidgets,
         wire=one_of(random, hints.wire),
+        lodgers=one_of(random, hints.lodgers),
     )
     return _with_parts(random, shape) if shape.wire else shape
 
@@ -211,13 +217,13 @@ def _with_parts(random: Random, shape: Shape) -> Shape:
     return msgspec.structs.replace(shape, knobs=msgspec.structs.replace(shape.knobs, part_bytes=part_bytes))
 
 
-def _drawn_knobs(random: Random, drift: Sequence[float], sessions_max: Sequence[int] = ()) -> Knobs:
+def _drawn_knobs(random: Random, hints: Hints) -> Knobs:
     """Any knobs with which a group that nothing disturbs keeps its leader.
 
     Not so with the shortest election timeout and clocks of which one runs three times as fast as another: followers
     then give up between two heartbeats.
     """
-    knobs = draw_knobs(random, drift, sessions_max)
+    knobs = draw_knobs(random, hints.drift, hints.sessions_max, hints.chunk_bytes)
     slowest, fastest = 1 - knobs.drift, 1 + knobs.drift
     if knobs.settings.election_ticks * slowest <= 1.2 * knobs.settings.heartbeat_ticks * fastest:
         return msgspec.structs.replace(knobs, drift=0.1)
@@ -430,7 +436,7 @@ class Life:
         kinds: list[Callable[..., Client]] = [Owner] * shape.owners + [
             partial(Rambler, keys=self._keys, mix=mix, at_once=shape.at_once)
         ] * shape.ramblers
-        kinds += [Hauler] * shape.haulers
+        kinds += [Hauler] * shape.haulers + [partial(Lodger, tag=LODGING)] * shape.lodgers
         shared = self._make_clerk(CLIENTS) if shape.shared_clerk else None
         for number, kind in enumerate(kinds):
             name = f"client-{number}"
