@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fai
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from twisted_kv.admin.asking import AGAIN_SECONDS, ask_all, cluster_status, group_identity
+from twisted_kv.admin.asking import AGAIN_SECONDS, LOOK_SECONDS, ask_all, cluster_status, group_identity
 from twisted_kv.admin.running import Refusal
 from twisted_kv.interfaces import NotSent
 from twisted_kv.transport.wire import Iam
@@ -187,3 +187,23 @@ def test_who_loses_interest_is_not_kept_waiting() -> None:
     asking.addErrback(seen.append)
     asking.cancel()
     assert seen[0].check(CancelledError)
+
+
+def test_who_waits_for_shards_is_asked_twice() -> None:
+    """A move is visible with bytes, rate and expected end."""
+    copy = {"shard": 7, "from": 101, "bytes": 100, "total_bytes": 900}
+    world = World(c1=controller(1, g100=["a"]), a={"node": 1, "arriving": [copy]})
+    world.clock.callLater(
+        LOOK_SECONDS / 2, world.servers.update, {"a": {"node": 1, "arriving": [copy | {"bytes": 300}]}}
+    )
+    (member,) = world.status("c1")["groups"][100]
+    assert member["arriving"] == [copy | {"bytes": 300, "bytes_per_second": 200, "seconds_left": 3.0}]
+    assert world.clock.seconds() == pytest.approx(LOOK_SECONDS)
+
+
+def test_who_is_gone_at_the_second_look_is_shown_as_at_the_first() -> None:
+    copy = {"shard": 7, "from": 101, "bytes": 100, "total_bytes": 900}
+    world = World(c1=controller(1, g100=["a"]), a={"node": 1, "arriving": [copy]})
+    world.clock.callLater(LOOK_SECONDS / 2, world.servers.pop, "a")
+    (member,) = world.status("c1")["groups"][100]
+    assert member["arriving"] == [copy]

@@ -84,6 +84,19 @@ def test_a_status_in_words_has_a_line_per_member(capfd: pytest.CaptureFixture[st
     assert "unreachable: tcp:c:1" in lines
 
 
+def test_a_status_in_words_tells_what_is_on_its_way(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of all members once, as the one knows it that has most of it."""
+    copy = {"shard": 7, "from": 101, "bytes": 2_000_000, "total_bytes": 8_000_000}
+    members = [
+        MEMBER | {"arriving": [copy | {"bytes": 1_000_000}]},
+        MEMBER | {"arriving": [copy | {"bytes_per_second": 500_000, "seconds_left": 12.0}]},
+        MEMBER,
+    ]
+    render.write_status(REPORT | {"groups": {100: members}}, as_json=False)
+    told = [line for line in capfd.readouterr().out.splitlines() if line.startswith("shard ")]
+    assert told == ["shard 7 comes to group 100 from 101: 2.0 of 8.0 MB, 0.50 MB/s, 12 s left"]
+
+
 def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     terminal = Terminal(raw, encoding="utf-8")

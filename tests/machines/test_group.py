@@ -236,10 +236,30 @@ def test_groups_outside_the_configuration_follow_it_scenario_24():
         "shards": 0,
         "copies": 0,
         "migrations": 0,
+        "arriving": [],
         "sessions": 0,
         "configuration": 2,
         "cluster": CLUSTER,
     }
+
+
+def test_status_tells_how_far_a_copy_has_come():
+    """Nothing before the first chunk, and nothing when it is served."""
+    history, groups = serving_both()
+    history.assign(2, 2)
+    for gid in (3, 2, 1):
+        groups[gid].configure(history.newest)
+    taker = groups[2]
+    pull = next(chore for chore in taker.machine.chores() if isinstance(chore, Pull))
+    assert taker.machine.status()["arriving"] == []
+    answer = groups[1].ask(pull.shard, pull.source.num, bytes_max=0)
+    assert answer.rows
+    taker.apply(installing(answer, pull.shard, pull.num))
+    (arriving,) = taker.machine.status()["arriving"]
+    assert arriving["shard"] == pull.shard and arriving["from"] == 1
+    assert 0 < arriving["bytes"] <= arriving["total_bytes"] == answer.total_bytes
+    settle(groups, history)
+    assert taker.machine.status()["arriving"] == []
 
 
 def test_a_group_that_was_down_for_long_finds_its_data_scenario_25():

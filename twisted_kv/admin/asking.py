@@ -13,11 +13,13 @@ from typing import Any, Protocol
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 
+from twisted_kv.admin.arrivals import with_rates
 from twisted_kv.admin.running import Refusal
 from twisted_kv.transport.wire import Iam
 
 ASK_SECONDS = 2.0
 AGAIN_SECONDS = 0.2
+LOOK_SECONDS = 1.0
 
 
 class IPlain(Protocol):
@@ -49,7 +51,8 @@ async def cluster_status(network: IPlain, clock: Any, controllers: Sequence[str]
     """What contract §2 prints as ``status --json``: controller, groups, config, unreachable.
 
     The configuration is the newest that a controller which answers has applied: without a quorum it may be old.
-    Groups that left are shown as long as they are named as the source of somebody's data and answer.
+    Groups that left are shown as long as they are named as the source of somebody's data and answer. While shards are
+    arriving somewhere it takes LOOK_SECONDS longer.
 
     Args:
         timeout: for how long to ask again while not a single controller answers.
@@ -66,6 +69,7 @@ async def cluster_status(network: IPlain, clock: Any, controllers: Sequence[str]
     groups: dict[int, Sequence[str]] = {**former, **config.get("groups", {})}
     listed = dict.fromkeys(endpoint for endpoints in groups.values() for endpoint in endpoints)
     found = await ask_all(network, list(listed), "status")
+    await _look_again(network, clock, found)
     shown = {
         gid: [dict(part(found[at], "group"), endpoint=at) for at in endpoints if is_status(found[at])]
         for gid, endpoints in sorted(groups.items())
@@ -83,6 +87,19 @@ async def cluster_status(network: IPlain, clock: Any, controllers: Sequence[str]
             *(at for at in found if at in expected and at not in answers and not is_status(found[at])),
         ],
     }
+
+
+async def _look_again(network: IPlain, clock: Any, found: dict[str, Any]) -> None:
+    """Ask those once more to whom shards are on their way: it takes two looks to tell how fast."""
+    waiting = [at for at, answer in found.items() if is_status(answer) and part(answer, "group").get("arriving")]
+    if not waiting:
+        return
+    begun = clock.seconds()
+    await deferLater(clock, LOOK_SECONDS)
+    for at, answer in (await ask_all(network, waiting, "status")).items():
+        if is_status(answer):
+            first, second = part(found[at], "group"), part(answer, "group")
+            found[at] = {**answer, "group": with_rates(first, second, clock.seconds() - begun)}
 
 
 def is_status(answer: Any) -> bool:

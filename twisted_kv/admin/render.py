@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -100,8 +100,32 @@ def write_status(report: Mapping[str, Any], as_json: bool) -> None:
     config = report["config"]
     if config:
         write_line(f"configuration {config['num']}, {len(config['groups'])} groups, {len(config['shards'])} shards")
+    for gid, members in report["groups"].items():
+        # All of them have what their leader has, a moment later.
+        for copy in max((member.get("arriving", []) for member in members), key=_come, default=[]):
+            write_line(f"shard {copy['shard']} comes to group {gid} from {copy['from']}: {arrival(copy)}")
     for endpoint in report["unreachable"]:
         write_line(f"unreachable: {endpoint}")
+
+
+def arrival(copy: Mapping[str, Any]) -> str:
+    """How far one copy has come, in words.
+
+    >>> arrival({"bytes": 1_500_000, "total_bytes": 6_000_000, "bytes_per_second": 750_000, "seconds_left": 6.0})
+    '1.5 of 6.0 MB, 0.75 MB/s, 6 s left'
+    >>> arrival({"bytes": 1_500_000, "total_bytes": 6_000_000})
+    '1.5 of 6.0 MB'
+    """
+    text = f"{copy['bytes'] / 1e6:.1f} of {copy['total_bytes'] / 1e6:.1f} MB"
+    if copy.get("bytes_per_second") is not None:
+        text += f", {copy['bytes_per_second'] / 1e6:.2f} MB/s"
+    if copy.get("seconds_left") is not None:
+        text += f", {copy['seconds_left']:.0f} s left"
+    return text
+
+
+def _come(arriving: Sequence[Mapping[str, Any]]) -> int:
+    return sum(copy["bytes"] for copy in arriving)
 
 
 def write_measured(figures: Mapping[str, Any], as_json: bool) -> None:

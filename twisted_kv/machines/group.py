@@ -158,7 +158,9 @@ class GroupMachine:
 
     def status(self) -> Mapping[str, Any]:
         """Keys and bytes of all copies held; ``shards``: served or parked here; ``copies`` of any phase;
-        ``migrations``: copies on their way in or out and drops owed. All zero: nothing is held here any more."""
+        ``migrations``: copies on their way in or out and drops owed. All zero: nothing is held here any more.
+        ``arriving``: of each copy that is being pulled and has begun to come, its shard, the group it comes from, the
+        bytes that are here, and ``total_bytes``, which may grow."""
         copies = list(self._copies)
         return {
             "keys": sum(len(copy.contents.data) for copy in copies),
@@ -166,6 +168,16 @@ class GroupMachine:
             "shards": sum(isinstance(copy.state, Serving | Handing | Parked) for copy in copies),
             "copies": len(copies),
             "migrations": sum(isinstance(copy.state, Pulling | Handing | Leaving) for copy in copies) + len(self._owed),
+            "arriving": [
+                {
+                    "shard": copy.shard,
+                    "from": copy.state.source.gid,
+                    "bytes": copy.contents.bytes,
+                    "total_bytes": copy.state.total_bytes,
+                }
+                for copy in copies
+                if isinstance(copy.state, Pulling) and copy.state.chunk
+            ],
             "sessions": sum(len(copy.contents.sessions) for copy in copies),
             "configuration": self._standing.configuration.num,
             "cluster": self._standing.cluster,
