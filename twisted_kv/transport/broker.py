@@ -10,6 +10,7 @@ What differs from the stock broker, and why (hazards §0.4, S3, S5, S13; the fou
 - Nothing but plain values crosses; no registry of classes is ever asked (plain.py).
 - callRemote never raises: it fails its Deferred, and leaves nothing in the table of pending calls.
 - An answer that does not fit becomes an error instead of a dead connection or an endless wait.
+- What the socket takes is sent at once (sending.py).
 - The transport's backpressure is heeded: what the other side does not read waits here, counted and bounded,
   and a server stops reading from who does not read.
 - Calls in flight are bounded in number and bytes; beyond that the answer is Overloaded.
@@ -36,6 +37,7 @@ from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.transport.banana import Budget, Decoder, Expression, Violation
 from twisted_kv.transport.faults import from_wire, internal_error, refusal, to_wire
 from twisted_kv.transport.plain import Jelly, PlainOnly, PlainValue, from_jelly, to_jelly
+from twisted_kv.transport.sending import sender
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -97,6 +99,7 @@ class GuardedBroker(pb.Broker):
 
     transport: Any
     factory: Any
+    _write: Callable[[bytes], None]
     # Number of a call → the Deferred that waits for its answer; None once the connection is lost.
     waitingForAnswers: Any
 
@@ -136,6 +139,7 @@ class GuardedBroker(pb.Broker):
         for switch in ("setTcpNoDelay", "setTcpKeepAlive"):
             getattr(self.transport, switch, lambda on: None)(True)
         self.transport.registerProducer(self, True)
+        self._write = sender(self.transport)
         pb.Broker.connectionMade(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -329,7 +333,7 @@ class GuardedBroker(pb.Broker):
         self._encode(obj, stream.write)
         data = stream.getvalue()
         if not self._transport_full:
-            self.transport.write(data)
+            self._write(data)
             return
         self._queue.append(data)
         self.queued_bytes += len(data)
@@ -349,7 +353,7 @@ class GuardedBroker(pb.Broker):
             data = self._queue.popleft()
             self.queued_bytes -= len(data)
             self._unread.bytes -= len(data)
-            self.transport.write(data)
+            self._write(data)
         if self.queued_bytes <= self._limits.unread_bytes_max:
             self._forget_patience()
         if self._reading_stopped and self.queued_bytes <= self._limits.reading_stops_bytes:
