@@ -41,7 +41,8 @@ from twisted_kv.machines.commands import (
 )
 from twisted_kv.transport.wire import KV_OPEN, KV_READ, KV_WRITE, Busy, Outcomes, Rejected
 
-BATCH_CALLS_MAX: Final = 1024
+BATCH_CALLS_MAX: Final = 128
+"""Of all that was queued in a turn: so client, leader and followers work at once, each on another batch."""
 BATCH_BYTES: Final = 512 * KIB
 BATCHES_UNDER_WAY_MAX: Final = 6
 FULL_SESSION_SECONDS: Final = 0.1

@@ -201,10 +201,13 @@ class GroupMachine:
         Spares the log the retries of clients that wait for a shard to arrive (§3.3-31).
         """
         shards, serving = len(self._standing.configuration.shards), self._copies.serving
-        wanted = [shard_of(operation.key, shards) for operation in command.operations]
-        return (
-            None if any(shard in serving for shard in wanted) else tuple([self._elsewhere(shard) for shard in wanted])
-        )
+        away: list[WrongGroup] = []
+        for operation in command.operations:
+            shard = shard_of(operation.key, shards)
+            if shard in serving:
+                return None
+            away.append(self._elsewhere(shard))
+        return tuple(away)
 
     @property
     def serving(self) -> frozenset[int]:

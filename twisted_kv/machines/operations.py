@@ -162,10 +162,10 @@ def _check_value(operation: Operation, value_bytes_max: int) -> Refused | None:
 
 
 def _check_numbers(operation: Operation) -> Refused | None:
-    numbers = (operation.session, operation.sequence, operation.floor)
-    if any(type(number) is not int for number in numbers):
+    session, sequence, floor = operation.session, operation.sequence, operation.floor
+    if not type(session) is type(sequence) is type(floor) is int:
         return Refused("BadRequest", "session, sequence and floor are integers")
-    if not (0 <= operation.session <= _NUMBER_MAX and 1 <= operation.floor <= operation.sequence <= _NUMBER_MAX):
+    if not (0 <= session <= _NUMBER_MAX and 1 <= floor <= sequence <= _NUMBER_MAX):
         return Refused("BadRequest", "a sequence is at least 1 and not below its floor")
     return None
 

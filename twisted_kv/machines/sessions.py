@@ -122,10 +122,9 @@ class Sessions:
         assert isinstance(outcome, Done | Refused), outcome
         session = self._sessions[number]
         assert sequence >= session.floor and sequence not in session.results
-        result = _Result(digest, outcome)
-        self._keep(session, sequence, result)
+        size = self._keep(session, sequence, _Result(digest, outcome))
         self._mark(number)
-        if not result.inline:
+        if size > RESULT_INLINE_BYTES:
             self._mark_result(number, sequence)
         while self._held_bytes > self._result_bytes_max * _HELD_SESSIONS_WORTH and len(self._sessions) > 1:
             self._evict_oldest()
@@ -227,16 +226,18 @@ class Sessions:
         del self._numbers[session.nonce]
         self._mark(number)
 
-    def _keep(self, session: _Session, sequence: int, result: _Result) -> None:
+    def _keep(self, session: _Session, sequence: int, result: _Result) -> int:
+        size = result.size
         session.results[sequence] = result
-        session.result_bytes += result.size
-        self._held_bytes += result.size
+        session.result_bytes += size
+        self._held_bytes += size
+        return size
 
     def _drop(self, number: int, session: _Session, sequence: int) -> None:
-        result = session.results.pop(sequence)
-        session.result_bytes -= result.size
-        self._held_bytes -= result.size
-        if not result.inline:
+        size = session.results.pop(sequence).size
+        session.result_bytes -= size
+        self._held_bytes -= size
+        if size > RESULT_INLINE_BYTES:
             self._mark_result(number, sequence)
 
     def _mark(self, number: int) -> None:
