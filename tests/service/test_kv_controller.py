@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twisted_kv.service import controller
@@ -41,9 +42,10 @@ def test_what_a_controller_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller, "assemble_controller", lambda *args: asked.append(args) or everything)
     monkeypatch.setattr(controller, "controller_clerk", lambda *args: asked.append(args) or everything)
     settings = Settings("controller", Path("d"), "tcp:0:interface=127.0.0.1", node=2, peers=PEERS)
-    server = controller.controller_server(settings, "reactor", failures.append)
+    clock = Clock()
+    server = controller.controller_server(settings, clock, failures.append)
     assert asked == []
     assert server.start().called
     assert everything.endpoint == settings.listen
     assert everything.plain.keys() == {"join", "leave", "move", "readdress", "query", "status"}
-    assert asked == [(settings, "reactor", everything, failures.append), (tuple(PEERS.values()), "reactor", everything)]
+    assert asked == [(settings, clock, everything, failures.append), (tuple(PEERS.values()), clock, everything)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twisted_kv.service import group
@@ -42,7 +43,8 @@ def test_what_a_group_server_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(group, "assemble_group", lambda *args: asked.append(args) or everything)
     monkeypatch.setattr(group, "key_clerk", lambda *args: asked.append(args) or everything)
     settings = Settings("group", Path("d"), "tcp:0", gid=7, node=2, peers={2: "tcp:b:1"}, controllers=("tcp:c:1",))
-    group.group_server(settings, "reactor", failures.append).start()
+    clock = Clock()
+    group.group_server(settings, clock, failures.append).start()
     assert everything.plain.keys() == {"get", "put", "append", "delete", "put_hash", "status"}
-    assert everything.plain["status"]() == {"node": 2}
-    assert asked == [(settings, "reactor", everything, failures.append), (("tcp:c:1",), "reactor", everything)]
+    assert everything.plain["status"]() == {"node": 2, "stall_ms": 0.0, "stall_longest_ms": 0.0}
+    assert asked == [(settings, clock, everything, failures.append), (("tcp:c:1",), clock, everything)]

@@ -18,6 +18,7 @@ from twisted_kv.service.options import PeerOptions, flags_of, parameters_of
 from twisted_kv.service.plain import controller_names
 from twisted_kv.service.server import ListeningServer, Tenants
 from twisted_kv.service.settings import Kind, Settings
+from twisted_kv.service.stalls import Stalls
 from twisted_kv.service.status import controller_status
 
 
@@ -46,7 +47,11 @@ def controller_server(settings: Settings, reactor: Any, failed: Callable[[Failur
     def furnish(_: Any) -> Tenants:
         member = assemble_controller(settings, reactor, network, failed)
         clerk = controller_clerk(tuple(settings.peers.values()), reactor, network)
-        status = partial(controller_status, member, settings.peers)
-        return Tenants((member,), (clerk,), {**controller_names(clerk), "status": status})
+        stalls = Stalls(reactor)
+
+        def status() -> dict[str, Any]:
+            return {**controller_status(member, settings.peers), **stalls.status()}
+
+        return Tenants((member,), (clerk, stalls), {**controller_names(clerk), "status": status})
 
     return ListeningServer(settings.listen, network, furnish, failed)

@@ -18,6 +18,7 @@ from twisted_kv.service.options import ControllersOption, PeerOptions, flags_of,
 from twisted_kv.service.plain import group_names
 from twisted_kv.service.server import ListeningServer, Tenants
 from twisted_kv.service.settings import Kind, Settings
+from twisted_kv.service.stalls import Stalls
 
 
 class Options(ControllersOption, PeerOptions):
@@ -45,6 +46,11 @@ def group_server(settings: Settings, reactor: Any, failed: Callable[[Failure], N
     def furnish(_: Any) -> Tenants:
         member = assemble_group(settings, reactor, network, failed)
         clerk = key_clerk(settings.controllers, reactor, network)
-        return Tenants((member,), (clerk,), {**group_names(clerk), "status": member.status})
+        stalls = Stalls(reactor)
+
+        def status() -> dict[str, Any]:
+            return {**member.status(), **stalls.status()}
+
+        return Tenants((member,), (clerk, stalls), {**group_names(clerk), "status": status})
 
     return ListeningServer(settings.listen, network, furnish, failed)

@@ -29,6 +29,7 @@ from twisted_kv.service.options import ServiceOptions, flags_of, parameters_of
 from twisted_kv.service.plain import AdminClerk, controller_names, group_names
 from twisted_kv.service.server import ListeningServer, Tenants
 from twisted_kv.service.settings import Kind, Settings
+from twisted_kv.service.stalls import Stalls
 from twisted_kv.service.status import controller_status
 
 GID: Final = 1
@@ -64,13 +65,18 @@ def node_server(settings: Settings, reactor: Any, failed: Callable[[Failure], No
         group = assemble_group(part(settings, "group", endpoint), reactor, network, failed)
         admin = controller_clerk((endpoint,), reactor, network)
         clerk = key_clerk((endpoint,), reactor, network)
+        stalls = Stalls(reactor)
         announcement = Announcement(admin, settings.advertise or endpoint, reactor, failed)
 
         def status() -> dict[str, Any]:
-            return {"controller": controller_status(controller, {1: endpoint}), "group": group.status()}
+            stood_still = stalls.status()
+            return {
+                "controller": {**controller_status(controller, {1: endpoint}), **stood_still},
+                "group": {**group.status(), **stood_still},
+            }
 
         plain = {**controller_names(admin), **group_names(clerk), "status": status}
-        return Tenants((controller, group), (announcement, admin, clerk), plain)
+        return Tenants((controller, group), (announcement, admin, clerk, stalls), plain)
 
     return ListeningServer(settings.listen, network, furnish, failed)
 

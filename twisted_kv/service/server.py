@@ -1,7 +1,7 @@
 """One listener and who lives behind it: the shape of all three services.
 
 Decides the order of a start (listen, open the directories, form, which takes as long as the peers do) and of a stop
-(leadership, listener, clerks, files, links). Knows its tenants only as Members and Clerks.
+(leadership, listener, helpers, files, links). Knows its tenants only as Members and what else is to be closed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class IMember(Protocol):
     def stop(self) -> Deferred[None]: ...
 
 
-class IClerk(Protocol):
-    """Whoever of this process asks servers, as far as a stop needs it."""
+class IHelper(Protocol):
+    """What else runs in this process, Clerks for example, as far as a stop needs it."""
 
     def close(self) -> Deferred[None]: ...
 
@@ -60,12 +60,12 @@ class Tenants:
 
     Attributes:
         members: the replicas; where two have the same door, the later one's is opened.
-        clerks: closed before the members.
+        helpers: closed before the members.
         plain: names for scripts that import nothing of ours.
     """
 
     members: Sequence[IMember]
-    clerks: Sequence[IClerk]
+    helpers: Sequence[IHelper]
     plain: Mapping[str, PlainName]
 
 
@@ -102,7 +102,7 @@ class ListeningServer:
         return close_in_order(
             *[_hand_over(member) for member in tenants.members],
             self._stop_listening,
-            *[clerk.close for clerk in tenants.clerks],
+            *[helper.close for helper in tenants.helpers],
             *[member.stop for member in tenants.members],
             self._network.close,
         )
