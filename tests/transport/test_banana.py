@@ -5,8 +5,9 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.spread.banana import Banana, encode
+from twisted.spread.banana import SIZE_LIMIT, Banana, BananaError, encode
 
+from twisted_kv.transport import banana
 from twisted_kv.transport.banana import PREFIX_MAX, Budget, Decoder, Violation
 
 WIDE = Budget(1 << 20, 1 << 14, 16)
@@ -33,6 +34,40 @@ def decoded(data, budget=WIDE, pieces=None):
 def test_decodes_what_stock_banana_encodes_however_it_is_cut(sent, pieces):
     """The naive twin is Twisted's own encoder."""
     assert decoded(b"".join(map(encode, sent)), pieces=pieces) == sent
+
+
+def stock(expression, dialect):
+    """What Twisted's own broker would write."""
+    pieces = []
+    encoder = Banana(isClient=False)
+    encoder.setPrefixLimit(64)
+    encoder.currentDialect = dialect
+    encoder._encode(expression, pieces.append)
+    return b"".join(pieces)
+
+
+@given(expressions | st.sampled_from([*Banana.outgoingVocabulary]) | st.tuples(st.integers(), st.just(b"message")))
+def test_encodes_as_stock_banana_does(expression):
+    """Wire-compatible: the naive twin is Twisted's own encoder, with the vocabulary and without."""
+    assert banana.encode(expression) == stock(expression, b"pb")
+    assert banana.encode(expression, {}) == stock(expression, b"none")
+
+
+@pytest.mark.parametrize("edge", [0, 127, 128, 2**14 - 1, 2**14, 2**31 - 1, 2**31, 2**448 - 1])
+def test_encodes_integers_at_their_edges_as_stock_banana_does(edge):
+    for number in (edge, -edge):
+        assert banana.encode(number) == stock(number, b"pb")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [bytes(SIZE_LIMIT + 1), [0] * (SIZE_LIMIT + 1), 2**448, -(2**448), "text", None, {b"a": 1}, [1, [object()]]],
+    ids=["string", "list", "integer", "negative", "text", "nothing", "dict", "within"],
+)
+def test_what_stock_banana_refuses_to_send_is_refused(expression):
+    for encoding in (banana.encode, lambda refused: stock(refused, b"pb")):
+        with pytest.raises(BananaError):
+            encoding(expression)
 
 
 def test_knows_the_vocabulary_of_profile_pb():

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from twisted.internet.defer import Deferred, fail
@@ -34,7 +33,7 @@ from twisted.spread import banana, pb
 from twisted_kv.constants import MIB, WIRE_PART_BYTES
 from twisted_kv.errors import BadRequest, KVError, Overloaded, ValueTooLarge, WrongType
 from twisted_kv.interfaces import LostAnswer, NotSent
-from twisted_kv.transport.banana import Budget, Decoder, Expression, Violation
+from twisted_kv.transport.banana import VOCABULARY, Budget, Decoder, Expression, Violation, encode
 from twisted_kv.transport.faults import from_wire, internal_error, refusal, to_wire
 from twisted_kv.transport.plain import Jelly, PlainOnly, PlainValue, from_jelly, to_jelly
 from twisted_kv.transport.sending import sender
@@ -329,9 +328,7 @@ class GuardedBroker(pb.Broker):
         """
         if self._decoder.closed:
             return
-        stream = BytesIO()
-        self._encode(obj, stream.write)
-        data = stream.getvalue()
+        data = encode(obj, VOCABULARY if self.currentDialect == b"pb" else {})
         if not self._transport_full:
             self._write(data)
             return
