@@ -50,6 +50,12 @@ class Children:
         self._running[name] = process
         return process
 
+    def said(self, name: str) -> list[str]:
+        """The lines of one that was ``asked``, until it has ended."""
+        lines = self._running[name].stdout
+        assert lines is not None
+        return [line.decode(errors="replace").strip() for line in lines]
+
     def pids(self) -> dict[str, int]:
         """Name → process id of what is running."""
         return {name: process.pid for name, process in self._running.items() if process.poll() is None}
@@ -74,6 +80,10 @@ class Children:
         finally:
             if process.stdout is not None:
                 process.stdout.close()
+
+    def signal(self, name: str, signum: int) -> None:
+        """Send one a signal."""
+        self._running[name].send_signal(signum)
 
     def kill(self, name: str) -> None:
         """End one at once; ``ended`` still tells its status."""

@@ -129,8 +129,8 @@ def write(report: Report, out: Path) -> None:
     click.echo(f"results: {out}")
 
 
-def main() -> None:
-    """Run the command line and exit with its status."""
+def main(chosen: click.Command = command) -> None:
+    """Run a command line and exit with its status."""
 
     def end(signum: int, _: object) -> None:
         # Once: what cleans up is not to be interrupted.
@@ -141,7 +141,7 @@ def main() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, end)
     try:
-        sys.exit(command.main(standalone_mode=False))
+        sys.exit(chosen.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(2)

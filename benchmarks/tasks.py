@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 Kind = Literal["ready", "fill", "put", "get"]
 
 PATIENCE_SECONDS: Final = 60.0
 """How long a system may take to serve, and a load to end after its time."""
+
+GAP_SECONDS: Final = 0.02
+"""From here on it is noted that no operation of a load was answered."""
 
 GOALS: Final = {
     ("put", 1, 1): 1.0,
@@ -117,6 +120,7 @@ class Outcome:
         cpu_seconds: that the load process itself used in them.
         latencies_us: of every operation that was answered in them, in microseconds.
         errors: operations that failed.
+        gaps: (from, to), in seconds since 1970: longer than GAP_SECONDS without a single answer.
     """
 
     seconds: float
@@ -124,6 +128,7 @@ class Outcome:
     latencies_us: list[int]
     errors: int = 0
     first_error: str = ""
+    gaps: list[list[float]] = field(default_factory=list)
 
     def as_line(self) -> str:
         """The last line of a load process."""

@@ -11,13 +11,13 @@ import resource
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.task import deferLater
 
-from benchmarks.tasks import Outcome, Task
+from benchmarks.tasks import GAP_SECONDS, Outcome, Task
 
 LOOK_SECONDS: Final = 0.05
 FILL_AT_ONCE: Final = 256
@@ -123,8 +123,12 @@ async def measure(reactor: Any, task: Task, clients: list[Client]) -> Outcome:
     chance = Random(task.seed)
     began = perf_counter() + task.warmup_seconds
     ends = began + task.seconds
+    epoch = time() - perf_counter()
+    gaps: list[list[float]] = []
+    latest = began
 
     async def one(client: Client) -> None:
+        nonlocal latest
         getting = task.kind == "get"
         while (asked := perf_counter()) < ends:
             name = key(int(chance.random() * task.keys))
@@ -140,6 +144,9 @@ async def measure(reactor: Any, task: Task, clients: list[Client]) -> Outcome:
                 answered = perf_counter()
                 if began <= answered <= ends:
                     latencies.append(int(1_000_000 * (answered - asked)))
+                    if answered - latest > GAP_SECONDS:
+                        gaps.append([epoch + latest, epoch + answered])
+                    latest = answered
 
     cpu: list[float] = []
 
@@ -151,7 +158,7 @@ async def measure(reactor: Any, task: Task, clients: list[Client]) -> Outcome:
     ending = deferLater(reactor, task.warmup_seconds + task.seconds, mark, "end")
     await together([one(clients[number % len(clients)]) for number in range(task.clients)])
     await ending
-    return Outcome(task.seconds, cpu[1] - cpu[0], latencies, len(errors), errors[0] if errors else "")
+    return Outcome(task.seconds, cpu[1] - cpu[0], latencies, len(errors), errors[0] if errors else "", gaps)
 
 
 async def together(coroutines: list[Coroutine[Any, Any, None]]) -> None:

@@ -6,15 +6,18 @@ etcd-server). The load is built against the client library of Debian's golang-et
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final
+from urllib.request import Request, urlopen
 
-from benchmarks.children import Children
-from benchmarks.peers.peer import Missing, Peer, first_line
+from benchmarks.children import Failed
+from benchmarks.peers.peer import Missing, Replicated, first_line
 from benchmarks.tasks import Task
 from twisted_kv.admin.cluster import free_ports
 
@@ -24,10 +27,11 @@ GOPATH: Final = Path("/usr/share/gocode")
 CLIENTS: Final = {"src/go.etcd.io/etcd/client/v3": [], "src/go.etcd.io/etcd/clientv3": ["-tags", "etcd34"]}
 """Client libraries, the newest first, and how the load is told of each."""
 BUILD_SECONDS: Final = 600.0
+LOOK_SECONDS: Final = 2.0
 SOURCES: Final = Path(__file__).resolve().parent.parent / "loads" / "etcd"
 
 
-class Etcd(Peer):
+class Etcd(Replicated):
     """etcd as it is."""
 
     name: ClassVar[str] = "etcd"
@@ -48,8 +52,8 @@ class Etcd(Peer):
         self._load = str(directory / "etcd-load")
         return f"{first_line([server, '--version'])}, load {_built(self._load)}"
 
-    def start(self, children: Children, directory: Path) -> None:
-        directory.mkdir(exist_ok=True)
+    def commands(self, directory: Path) -> dict[str, list[str]]:
+        commands = {}
         members = [f"n{node}=http://127.0.0.1:{port}" for node, port in enumerate(self._peers, 1)]
         for node, (client, peer) in enumerate(zip(self._clients, self._peers, strict=True), 1):
             command = [self._server, f"--name=n{node}", f"--data-dir={directory / f'n{node}'}"]
@@ -58,7 +62,18 @@ class Etcd(Peer):
             command += [f"--advertise-client-urls=http://127.0.0.1:{client}"]
             command += [f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}"]
             command += [f"--initial-cluster={','.join(members)}", "--log-level=error"]
-            children.start(f"etcd-{node}", command)
+            commands[f"etcd-{node}"] = command
+        return commands
+
+    def leader(self) -> str:
+        for node, endpoint in enumerate(self.endpoints(), 1):
+            with suppress(OSError):
+                asked = Request(f"{endpoint}/v3/maintenance/status", b"{}", {"Content-Type": "application/json"})
+                with urlopen(asked, timeout=LOOK_SECONDS) as answer:
+                    status = json.load(answer)
+                if status["header"]["member_id"] == status.get("leader"):
+                    return f"etcd-{node}"
+        raise Failed("no member leads")
 
     def endpoints(self) -> tuple[str, ...]:
         return tuple(f"http://127.0.0.1:{port}" for port in self._clients)

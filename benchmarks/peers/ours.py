@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import ClassVar, Final
@@ -11,7 +12,7 @@ import msgspec
 import twisted
 import twisted_kv
 from benchmarks.children import Children, Failed
-from benchmarks.peers.peer import Peer, python
+from benchmarks.peers.peer import Replicated, python
 from benchmarks.tasks import PATIENCE_SECONDS, Task
 from twisted_kv._version import __version__
 from twisted_kv.admin.cluster import free_ports, twistd
@@ -20,7 +21,7 @@ GID: Final = 100
 REPLICAS: Final = 3
 
 
-class Ours(Peer):
+class Ours(Replicated):
     """twisted-kv with the settings it has by default."""
 
     name: ClassVar[str] = "ours"
@@ -39,17 +40,27 @@ class Ours(Peer):
             f"{__version__} ({revision or 'installed'}), Twisted {twisted.__version__}, msgspec {msgspec.__version__}"
         )
 
-    def start(self, children: Children, directory: Path) -> None:
-        directory.mkdir(exist_ok=True)
+    def commands(self, directory: Path) -> dict[str, list[str]]:
         controller = f"tcp:127.0.0.1:{self._controller}"
         peers = [f"--peer={node}=tcp:127.0.0.1:{port}" for node, port in enumerate(self._group, 1)]
         common = [*twistd(), "--nodaemon", "--pidfile="]
         own = ["kv-controller", "--node=1", f"--data={directory / 'controller'}", f"--peer=1={controller}"]
-        children.start("ours-controller", [*common, *own, f"--listen={_loopback(self._controller)}"])
+        commands = {"ours-controller": [*common, *own, f"--listen={_loopback(self._controller)}"]}
         for node, port in enumerate(self._group, 1):
             own = ["kv-group", f"--gid={GID}", f"--node={node}", f"--data={directory / f'group-{node}'}"]
             own += [f"--controller={controller}", f"--listen={_loopback(port)}"]
-            children.start(f"ours-{node}", [*common, *own, *peers])
+            commands[f"ours-{node}"] = [*common, *own, *peers]
+        return commands
+
+    def leader(self) -> str:
+        command = python("twisted_kv.admin", "-c", self.endpoints()[0], "--json", "status")
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        if asked.returncode != 0:
+            raise Failed(f"status: {asked.stderr.strip()}")
+        for member in json.loads(asked.stdout)["groups"][str(GID)]:
+            if member["role"] == "leader":
+                return f"ours-{member['node']}"
+        raise Failed("no member of the group leads")
 
     def joined(self, children: Children) -> None:
         endpoints = ",".join(f"tcp:127.0.0.1:{port}" for port in self._group)

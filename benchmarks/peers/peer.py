@@ -71,6 +71,27 @@ class Peer(ABC):
         return None
 
 
+class Replicated(Peer):
+    """A system of several servers of which one leads at a time."""
+
+    @abstractmethod
+    def commands(self, directory: Path) -> dict[str, list[str]]:
+        """Name of a process → the command that starts it; the same directory again continues with its data."""
+
+    @abstractmethod
+    def leader(self) -> str:
+        """The name of the process that leads.
+
+        Raises:
+            Failed: nobody says so.
+        """
+
+    def start(self, children: Children, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        for name, command in self.commands(directory).items():
+            children.start(name, command)
+
+
 def python(module: str, *arguments: str) -> list[str]:
     """The command that runs a module on this interpreter."""
     return [sys.executable, "-m", module, *arguments]

@@ -30,12 +30,35 @@ type task struct {
 }
 
 type outcome struct {
-	Seconds    float64 `json:"seconds"`
-	CPUSeconds float64 `json:"cpu_seconds"`
-	Latencies  []int64 `json:"latencies_us"`
-	Errors     int     `json:"errors"`
-	FirstError string  `json:"first_error"`
+	Seconds    float64      `json:"seconds"`
+	CPUSeconds float64      `json:"cpu_seconds"`
+	Latencies  []int64      `json:"latencies_us"`
+	Errors     int          `json:"errors"`
+	FirstError string       `json:"first_error"`
+	Gaps       [][2]float64 `json:"gaps"`
 }
+
+// silences notes when no operation was answered for longer than gapSeconds.
+type silences struct {
+	sync.Mutex
+	latest time.Time
+	gaps   [][2]float64
+}
+
+const gapSeconds = 0.02
+
+func (heard *silences) answered(now time.Time) {
+	heard.Lock()
+	defer heard.Unlock()
+	if now.Sub(heard.latest).Seconds() > gapSeconds {
+		heard.gaps = append(heard.gaps, [2]float64{sinceEpoch(heard.latest), sinceEpoch(now)})
+	}
+	if now.After(heard.latest) {
+		heard.latest = now
+	}
+}
+
+func sinceEpoch(moment time.Time) float64 { return float64(moment.UnixNano()) / 1e9 }
 
 // fillTogether stays below the number of operations that etcd allows in one transaction, which is 128.
 const fillTogether = 100
@@ -54,7 +77,7 @@ func main() {
 	switch asked.Kind {
 	case "ready":
 		ready(asked, value)
-		say(outcome{Latencies: []int64{}})
+		say(outcome{Latencies: []int64{}, Gaps: [][2]float64{}})
 	case "fill":
 		say(fill(asked, value))
 	default:
@@ -103,7 +126,7 @@ func fill(asked task, value string) outcome {
 	}
 	close(chunks)
 	workers.Wait()
-	return outcome{Seconds: time.Since(began).Seconds(), Latencies: []int64{}}
+	return outcome{Seconds: time.Since(began).Seconds(), Latencies: []int64{}, Gaps: [][2]float64{}}
 }
 
 func measure(asked task, value string) outcome {
@@ -117,13 +140,15 @@ func measure(asked task, value string) outcome {
 	limit, done := context.WithDeadline(context.Background(), ends.Add(seconds(asked.Patience)))
 	defer done()
 
+	heard := &silences{latest: began, gaps: [][2]float64{}}
 	results := make([]outcome, asked.Clients)
 	var clients sync.WaitGroup
 	for number := 0; number < asked.Clients; number++ {
 		clients.Add(1)
 		go func(number int) {
 			defer clients.Done()
-			results[number] = loop(limit, connections[number%len(connections)], asked, int64(number), value, began, ends)
+			client := connections[number%len(connections)]
+			results[number] = loop(limit, client, asked, int64(number), value, began, ends, heard)
 		}(number)
 	}
 	time.Sleep(time.Until(began))
@@ -134,6 +159,7 @@ func measure(asked task, value string) outcome {
 	found.Seconds = time.Since(began).Seconds()
 	fmt.Println("end")
 	clients.Wait()
+	found.Gaps = heard.gaps
 	for _, result := range results {
 		found.Latencies = append(found.Latencies, result.Latencies...)
 		found.Errors += result.Errors
@@ -144,7 +170,9 @@ func measure(asked task, value string) outcome {
 	return found
 }
 
-func loop(limit context.Context, client *etcd, asked task, number int64, value string, began, ends time.Time) outcome {
+func loop(
+	limit context.Context, client *etcd, asked task, number int64, value string, began, ends time.Time, heard *silences,
+) outcome {
 	chance := rand.New(rand.NewSource(asked.Seed<<20 + number))
 	result := outcome{Latencies: []int64{}}
 	for {
@@ -172,6 +200,7 @@ func loop(limit context.Context, client *etcd, asked task, number int64, value s
 			time.Sleep(10 * time.Millisecond)
 		case !now.Before(began) && !now.After(ends):
 			result.Latencies = append(result.Latencies, now.Sub(start).Microseconds())
+			heard.answered(now)
 		}
 	}
 }
