@@ -15,7 +15,7 @@ def test_every_fault_of_a_plan_is_one_of_the_nemesis(plan):
 
 def test_every_fault_of_the_nemesis_is_in_a_plan():
     told = {"start", "calm", "elected", "came"}
-    public = {name for name in vars(Nemesis) if not name.startswith("_")} - told
+    public = {name for name in dir(Nemesis) if not name.startswith("_")} - told
     assert public == {fault for plan in PLANS.values() for fault in plan.faults}
 
 
