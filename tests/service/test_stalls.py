@@ -74,3 +74,11 @@ def test_closed_it_leaves_nothing_behind(clock: Clock) -> None:
     run(clock, 0.1)
     stalls.close()
     assert not clock.getDelayedCalls()
+
+
+def test_it_can_be_closed_twice(clock: Clock) -> None:
+    """Whoever starts a server and is told to stop at once may close it from both ends."""
+    stalls = Stalls(clock)
+    stalls.close()
+    stalls.close()
+    assert not clock.getDelayedCalls()

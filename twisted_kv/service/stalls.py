@@ -39,8 +39,9 @@ class Stalls:
         self._wait()
 
     def close(self) -> Deferred[None]:
-        """Measure no more."""
-        self._probe.cancel()
+        """Measure no more; more than once does no harm."""
+        if self._probe.active():
+            self._probe.cancel()
         return succeed(None)
 
     def status(self) -> Mapping[str, float]:
