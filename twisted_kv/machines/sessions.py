@@ -95,17 +95,19 @@ class Sessions:
         if session is None:
             return Expired()
         self._touch(number, session)
-        self._raise_floor(number, session, floor)
+        if floor > session.floor:
+            self._raise_floor(number, session, floor)
         if sequence < session.floor:
             return Expired()
-        result = session.results.get(sequence)
-        if result is not None:
-            if result.digest != digest:
+        results = session.results
+        if sequence in results:
+            first, outcome = results[sequence]
+            if first != digest:
                 return Refused("BadRequest", f"sequence {sequence} of session {number} was another request")
-            return result.outcome
-        full = len(session.results) >= self._results_max or session.result_bytes >= self._result_bytes_max
+            return outcome
+        full = len(results) >= self._results_max or session.result_bytes >= self._result_bytes_max
         if full and sequence > session.floor:  # the lowest one is let in: without it the floor could not move
-            return Refused("Overloaded", f"session {number} has {len(session.results)} answers waiting")
+            return Refused("Overloaded", f"session {number} has {len(results)} answers waiting")
         return None
 
     def room_for(self, number: int, result_bytes: int) -> bool:
@@ -119,11 +121,15 @@ class Sessions:
         Only of what was executed, or refused for good: a WrongGroup kept here would swallow the retry at the
         group that does serve the shard (scenario 14).
         """
-        assert isinstance(outcome, Done | Refused), outcome
+        assert type(outcome) is Done or type(outcome) is Refused, outcome
         session = self._sessions[number]
         assert sequence >= session.floor and sequence not in session.results
-        size = self._keep(session, sequence, _Result(digest, outcome))
+        session.results[sequence] = digest, outcome
         self._mark(number)
+        if type(outcome) is Done and outcome.value is None:
+            return  # as nearly all do, it weighs nothing
+        size = _size(outcome)
+        self._weigh(session, size)
         if size > RESULT_INLINE_BYTES:
             self._mark_result(number, sequence)
         while self._held_bytes > self._result_bytes_max * _HELD_SESSIONS_WORTH and len(self._sessions) > 1:
@@ -181,7 +187,7 @@ class Sessions:
         for number, session in self._sessions.items():
             yield _session_name(number)
             yield from [
-                _result_name(number, sequence) for sequence, result in session.results.items() if not result.inline
+                _result_name(number, sequence) for sequence, result in session.results.items() if not _inline(result)
             ]
         if self._opened:
             yield COUNTER_ROW
@@ -195,7 +201,7 @@ class Sessions:
         if session is None or not sequence:
             return None if session is None else session.head()
         result = session.results.get(int(sequence))
-        return None if result is None or result.inline else _RESULTS.encode(result)
+        return None if result is None or _inline(result) else _RESULTS.encode(result)
 
     def digest(self) -> int:
         """A 32-bit hash of all rows."""
@@ -205,18 +211,20 @@ class Sessions:
         return digest
 
     def _touch(self, number: int, session: _Session) -> None:
-        self._uses += 1
-        session.used = self._uses
+        self._uses = session.used = self._uses + 1
         self._mark(number)
 
     def _raise_floor(self, number: int, session: _Session, floor: int) -> None:
-        if floor <= session.floor:
-            return
-        passed = range(session.floor, floor) if floor - session.floor < len(session.results) else [*session.results]
+        """Forget the answers below it; where none of them weighs anything that is all."""
+        results = session.results
+        passed = range(session.floor, floor) if floor - session.floor < len(results) else [*results]
         session.floor = floor
         for sequence in passed:
-            if sequence < floor and sequence in session.results:
-                self._drop(number, session, sequence)
+            if sequence < floor and sequence in results:
+                if session.result_bytes:
+                    self._drop(number, session, sequence)
+                else:
+                    del results[sequence]
 
     def _evict_oldest(self) -> None:
         number, session = min(self._sessions.items(), key=lambda item: item[1].used)
@@ -226,19 +234,20 @@ class Sessions:
         del self._numbers[session.nonce]
         self._mark(number)
 
-    def _keep(self, session: _Session, sequence: int, result: _Result) -> int:
-        size = result.size
+    def _keep(self, session: _Session, sequence: int, result: _Result) -> None:
         session.results[sequence] = result
-        session.result_bytes += size
-        self._held_bytes += size
-        return size
+        self._weigh(session, _size(result[1]))
 
     def _drop(self, number: int, session: _Session, sequence: int) -> None:
-        size = session.results.pop(sequence).size
-        session.result_bytes -= size
-        self._held_bytes -= size
+        _, outcome = session.results.pop(sequence)
+        size = _size(outcome)
+        self._weigh(session, -size)
         if size > RESULT_INLINE_BYTES:
             self._mark_result(number, sequence)
+
+    def _weigh(self, session: _Session, size: int) -> None:
+        session.result_bytes += size
+        self._held_bytes += size
 
     def _mark(self, number: int) -> None:
         self._dirty.add(number)
@@ -252,21 +261,20 @@ class Sessions:
             self._watcher(_result_name(number, sequence))
 
 
-class _Result(msgspec.Struct, frozen=True, array_like=True):
-    digest: int
-    outcome: Done | Refused
+_Result = tuple[int, Done | Refused]
+"""The digest of what was asked for, and what became of it."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of the answer that the client may choose the size of; a flat 0 for None and bool."""
-        value = self.outcome.value if isinstance(self.outcome, Done) else self.outcome.text
-        if isinstance(value, str):
-            return len(value) if value.isascii() else len(value.encode())
-        return len(value) if isinstance(value, bytes) else 0
 
-    @property
-    def inline(self) -> bool:
-        return self.size <= RESULT_INLINE_BYTES
+def _size(outcome: Done | Refused) -> int:
+    """Bytes of the answer that the client may choose the size of; a flat 0 for None and bool."""
+    value = outcome.value if isinstance(outcome, Done) else outcome.text
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode())
+    return len(value) if isinstance(value, bytes) else 0
+
+
+def _inline(result: _Result) -> bool:
+    return _size(result[1]) <= RESULT_INLINE_BYTES
 
 
 class _Head(msgspec.Struct, frozen=True, array_like=True):
@@ -288,7 +296,7 @@ class _Session:
 
     def head(self) -> bytes:
         """The body of the session's own row."""
-        inline = tuple((sequence, result) for sequence, result in sorted(self.results.items()) if result.inline)
+        inline = tuple((sequence, result) for sequence, result in sorted(self.results.items()) if _inline(result))
         return _HEADS.encode(_Head(self.nonce, self.floor, self.used, inline))
 
 

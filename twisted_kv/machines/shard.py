@@ -16,7 +16,7 @@ from typing import Final
 
 from twisted_kv.machines.commands import Operation, Outcome, Refused, Scanned
 from twisted_kv.machines.ledger import Ledger
-from twisted_kv.machines.operations import digest_of, execute, size_of
+from twisted_kv.machines.operations import OPERATIONS, digest_of, size_of
 from twisted_kv.machines.rows import Row, Value
 from twisted_kv.machines.sessions import Sessions
 
@@ -69,12 +69,12 @@ class Shard:
         settled: Outcome | None = sessions.recall(session, sequence, operation.floor, digest)
         if settled is not None:
             return settled
-        key = operation.key
+        key, verb = operation.key, operation.verb
         old = self.data.get(key)
         # Only put_hash has answers as large as a client likes.
-        if operation.verb == "h" and old is not None and not sessions.room_for(session, size_of(old)):
+        if verb == "h" and old is not None and not sessions.room_for(session, size_of(old)):
             return _NO_ROOM
-        new, outcome = execute(old, operation, value_bytes_max)
+        new, outcome = OPERATIONS[verb](old, operation.value, value_bytes_max)
         if new is not old:
             self._changed[key] = new
             if self._ledger is not None:
