@@ -115,27 +115,27 @@ class RaftNode:
             replication.seal(state, state.role)
             replication.begin_reads(state, state.role)
             replication.flush(state, state.role)
-        hard_state = HardState(state.term, state.vote)
-        standing = Standing(state.role.shown, state.term, state.leader)
+        hard_state, standing = self._unsaved_state(), self._untold_standing()
         cut, entries = state.log.take_unsaved()
-        early, late = self._sorted_mail(hard_state != self._saved)
-        ready = Ready(
-            standing=standing if standing != self._told else None,
-            hard_state=hard_state if hard_state != self._saved else None,
+        early, late = self._sorted_mail(hard_state is not None)
+        committed, confirmed, fetch = self._to_apply(), state.confirmed, state.fetch
+        news = standing or hard_state or entries or early or late or committed or confirmed or fetch
+        if not news and cut is None:
+            return None
+        state.confirmed, state.fetch = [], None
+        self._told = standing or self._told
+        self._outstanding = Ready(
+            standing=standing,
+            hard_state=hard_state,
             cut=cut,
             entries=entries,
             early=early,
             messages=late,
-            committed=self._to_apply(),
-            reads=tuple(state.confirmed),
-            fetch=state.fetch,
+            committed=committed,
+            reads=tuple(confirmed),
+            fetch=fetch,
         )
-        state.confirmed, state.fetch = [], None
-        if ready == _NOTHING:
-            return None
-        self._told = standing
-        self._outstanding = ready
-        return ready
+        return self._outstanding
 
     def advance(self, ready: Ready) -> None:
         """Count what is durable now, this node's own vote and entries included (hazards 1 and 16)."""
@@ -183,19 +183,30 @@ class RaftNode:
             peers=peers,
         )
 
+    def _unsaved_state(self) -> HardState | None:
+        state, saved = self._state, self._saved
+        return HardState(state.term, state.vote) if (state.term, state.vote) != (saved.term, saved.vote) else None
+
+    def _untold_standing(self) -> Standing | None:
+        state, told = self._state, self._told
+        role = state.role.shown
+        if told is not None and told.role is role and told.term == state.term and told.leader == state.leader:
+            return None
+        return Standing(role, state.term, state.leader)
+
     def _sorted_mail(self, unsaved_term: bool) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
         """Messages that may leave before the save, and those that rest on it."""
-        mail, self._state.outbox = self._state.outbox, []
+        mail = self._state.outbox
+        if not mail:
+            return (), ()
+        self._state.outbox = []
         if unsaved_term:
             return (), tuple(mail)
-        early = tuple(message for message in mail if type(message) not in PROMISES)
-        return early, tuple(message for message in mail if type(message) in PROMISES)
+        early = tuple([message for message in mail if type(message) not in PROMISES])
+        return early, tuple([message for message in mail if type(message) in PROMISES])
 
     def _to_apply(self) -> tuple[Entry, ...]:
         state = self._state
         if state.commit <= state.applied:
             return ()
         return state.log.span(state.applied + 1, state.commit, state.settings.committed_bytes_max)[0]
-
-
-_NOTHING = Ready()
