@@ -52,6 +52,10 @@ class Budget(NamedTuple):
     depth_max: int
 
 
+Recognize = Callable[[bytes, int], tuple[int, Expression | None] | None]
+"""What stands in some bytes from a place on: where it ends, and what it is; see ``shapes.recognized``."""
+
+
 class Violation(Exception):
     """The other side broke the protocol or its budget; the connection has to be cut."""
 
@@ -74,32 +78,32 @@ def _encode(item: Expression, words: Mapping[bytes, int], append: Callable[[byte
     if kind is bytes:
         number = words.get(item) if len(item) <= _WORD_BYTES_MAX else None
         if number is not None:
-            append(_token(number, VOCAB))
+            append(token(number, VOCAB))
             return
         if len(item) > SIZE_LIMIT:
             raise BananaError(f"a string of {len(item)} bytes; at most {SIZE_LIMIT} can be sent")
-        append(_token(len(item), STRING))
+        append(token(len(item), STRING))
         append(item)
     elif kind is list or kind is tuple:
         if len(item) > SIZE_LIMIT:
             raise BananaError(f"a list of {len(item)} items; at most {SIZE_LIMIT} can be sent")
-        append(_token(len(item), LIST))
+        append(token(len(item), LIST))
         for part in item:
             _encode(part, words, append)
     elif kind is int:
         if not -_LONGINT_LIMIT < item < _LONGINT_LIMIT:
             raise BananaError("an integer of more than 448 bits")
         if item >= 0:
-            append(_token(item, INT if item < _INT_LIMIT else LONGINT))
+            append(token(item, INT if item < _INT_LIMIT else LONGINT))
         else:
-            append(_token(-item, NEG if item >= -_INT_LIMIT else LONGNEG))
+            append(token(-item, NEG if item >= -_INT_LIMIT else LONGNEG))
     elif kind is float:
         append(b"%c%b" % (FLOAT, struct.pack("!d", item)))
     else:
         raise BananaError(f"a {kind.__name__} is no expression")
 
 
-def _token(number: int, kind: int) -> bytes:
+def token(number: int, kind: int) -> bytes:
     """A number in digits of base 128, the lowest first, and what it is."""
     if number < 128:
         return bytes((number, kind))
@@ -117,17 +121,27 @@ class Decoder:
     Args:
         budget: for the next expressions; may be replaced between two of them.
         receive: called with each whole expression.
+        recognize: knows some messages as a whole (``shapes.recognized``), all within ``recognized_cost``.
+        recognized_cost: the most that such a message declares, items and depth.
 
     Attributes:
         size: bytes of the expression that is being received, or was last.
         closed: set by the owner to have the rest of the stream ignored.
     """
 
-    def __init__(self, budget: Budget, receive: Callable[[Expression], None]) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        receive: Callable[[Expression], None],
+        recognize: Recognize | None = None,
+        recognized_cost: tuple[int, int] = (0, 0),
+    ) -> None:
         self.budget = budget
         self.size = 0
         self.closed = False
         self._receive = receive
+        self._recognize = recognize
+        self._recognized_items, self._recognized_depth = recognized_cost
         self._lists: list[tuple[int, list[Expression]]] = []
         self._items = 0
         # Bytes that end in the middle of a token, and how many there must be to go on. They are joined only
@@ -162,6 +176,17 @@ class Decoder:
         """Decode whole tokens; returns where the first unfinished one begins and sets how many bytes it needs."""
         start, end = 0, len(data)
         while start < end and not self.closed:
+            if not self._lists:
+                known = self._known(data, start)
+                if known is not None:
+                    stop, expression = known
+                    if expression is None:
+                        self._needed = stop - start
+                        return start
+                    self.size = stop - start
+                    start = stop
+                    self._receive(expression)
+                    continue
             number = shift = 0
             position = start
             while True:
@@ -203,6 +228,18 @@ class Decoder:
                 raise Violation(f"unknown type byte {byte:#x}")
         self._needed = 1
         return start
+
+    def _known(self, data: bytes, start: int) -> tuple[int, Expression | None] | None:
+        """A message that is recognized as a whole, and within the budget."""
+        if self._recognize is None:
+            return None
+        bytes_max, items_max, depth_max = self.budget
+        if items_max < self._recognized_items or depth_max < self._recognized_depth:
+            return None
+        known = self._recognize(data, start)
+        if known is not None and known[0] - start > bytes_max:
+            raise Violation(f"an expression of more than {bytes_max} bytes")
+        return known
 
     def _opened(self, count: int) -> None:
         self._items += count
