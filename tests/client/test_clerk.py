@@ -289,7 +289,41 @@ def test_hazard_42_a_session_that_was_declared_lost_is_never_numbered_anew(clust
     cluster.faults = [fake.answering(Outcomes(1, (Expired(),)))]
     cluster.result(clerk.append("k", "+"))
     assert cluster.times_executed("+") == 1
-    assert [copy.opened for copy in cluster.groups[1].copies.values()] == [2]
+    opened = {shard: copy.opened for shard, copy in cluster.groups[1].copies.items()}
+    assert opened.pop(shard_of("k", len(cluster.newest.shards))) == 2
+    assert list(opened.values()) == [1], "and one of another shard with it"
+
+
+def test_who_writes_to_many_shards_one_after_the_other_asks_for_sessions_a_few_times(cluster):
+    """Each time as many again are opened ahead, of shards of the same group."""
+    clerk = cluster.clerk()
+    first = {shard_of(key, len(cluster.newest.shards)): key for key in map(str, range(1000))}
+    assert len(first) == len(cluster.newest.shards) >= 8
+    for key in first.values():
+        cluster.result(clerk.put(key, "v"))
+    assert [copy.opened for copy in cluster.groups[1].copies.values()] == [1] * len(cluster.newest.shards)
+    doublings = len(cluster.newest.shards).bit_length()
+    # Following the hint to the leader may cost a call more.
+    assert cluster.network.count(KV_OPEN) <= doublings + 1
+
+
+def test_sessions_are_opened_ahead_at_the_group_that_serves_the_shard():
+    cluster = FakeCluster(gids=(1, 2))
+    clerk = cluster.clerk()
+    for key in map(str, range(200)):
+        cluster.result(clerk.put(key, "v"))
+    mine = [set(cluster.groups[gid].copies) for gid in (1, 2)]
+    assert not mine[0] & mine[1]
+    assert all(copy.opened == 1 for gid in (1, 2) for copy in cluster.groups[gid].copies.values())
+
+
+def test_a_session_that_was_opened_ahead_in_vain_is_opened_when_it_is_needed(cluster):
+    """The servers may be busy, or their answer lost."""
+    clerk = warm(cluster)
+    cluster.faults = [fake.lost, fake.lost, fake.lost]
+    for key in map(str, range(200)):
+        cluster.result(clerk.put(key, "v"))
+    assert [copy.opened for copy in cluster.groups[1].copies.values()] == [1] * len(cluster.newest.shards)
 
 
 def test_hazard_42_two_clerks_never_share_a_session(cluster):

@@ -10,6 +10,7 @@ Source: contract §3 and §5; scenarios 11-20. Exactly-once is the work of sessi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from math import inf
 from typing import Any, Final
 
@@ -219,6 +220,12 @@ class Clerk:
         if session is None:
             session = self._sessions[shard] = Session(shard, self._nonce, self.route)
         return session
+
+    def unopened(self, gid: int, count: int) -> list[Session]:
+        road = self._road_to(gid)
+        shards = (shard for shard, there in enumerate(self._table) if there is not None and there is road)
+        sessions = (self.session_of(shard) for shard in shards)
+        return list(islice((session for session in sessions if not (session.number or session.opening)), count))
 
     def session_lost(self, session: Session) -> None:
         """The next write of the shard opens another one; a new nonce, or the servers would give the old one again."""

@@ -68,6 +68,9 @@ class Desk(Protocol):
     def session_of(self, shard: int) -> Session:
         """The session of a shard, perhaps not opened yet."""
 
+    def unopened(self, gid: int, count: int) -> list[Session]:
+        """At most so many sessions, not opened and not asked for, of shards that the group seems to serve."""
+
     def session_lost(self, session: Session) -> None:
         """The servers do not know it any more."""
 
@@ -273,11 +276,16 @@ class ReadLane(Lane):
 
 
 class WriteLane(Lane):
-    """Writes, each under the session of its shard; sessions are opened here when first needed."""
+    """Writes, each under the session of its shard; sessions are opened here when first needed.
+
+    Who writes to several shards will write to more: each time that some must be opened, as many others are opened with
+    them as were before, so that the round trips are few, and the sessions no more than twice what is needed.
+    """
 
     def __init__(self, desk: Desk, gid: int, seeker: Seeker, clock: IReactorTime) -> None:
         super().__init__(desk, gid, seeker, clock)
         self._unopened: list[Session] = []
+        self._opened_so_far = 0
 
     def recall(self) -> list[Call]:
         queued = super().recall()
@@ -343,6 +351,10 @@ class WriteLane(Lane):
         nonce = self._unopened[0].nonce
         sessions = [session for session in self._unopened if session.nonce == nonce]
         self._unopened = [session for session in self._unopened if session.nonce != nonce]
+        ahead = [session for session in self._desk.unopened(self._gid, self._opened_so_far) if session.nonce == nonce]
+        for session in ahead:
+            session.opening = True
+        sessions += ahead
 
         def told(outcomes: Sequence[Outcome]) -> None:
             self._opened(sessions, outcomes)
@@ -364,6 +376,7 @@ class WriteLane(Lane):
     def _opened(self, sessions: Sequence[Session], outcomes: Sequence[Outcome]) -> None:
         for session, outcome in zip(sessions, outcomes, strict=False):
             if isinstance(outcome, Done):
+                self._opened_so_far += 1
                 session.opened(outcome.value)
         for session, outcome in zip(sessions, outcomes, strict=False):
             if isinstance(outcome, Done):
