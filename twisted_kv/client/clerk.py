@@ -30,14 +30,13 @@ from twisted_kv.machines.commands import (
     QUERIES,
     SCANS,
     ConfigurationAnswer,
-    Operation,
     QueryConfiguration,
     Scan,
     Scanned,
     WrongGroup,
 )
 from twisted_kv.machines.configuration import Configuration, shard_of
-from twisted_kv.machines.operations import check_key, check_operation
+from twisted_kv.machines.operations import check_key, check_write
 from twisted_kv.machines.rows import Value
 from twisted_kv.transport.wire import CTL_QUERY, KV_SCAN, Rejected
 
@@ -132,10 +131,7 @@ class Clerk:
         return succeed(None)
 
     def _begin(self, verb: str, key: str, value: Value | None, default: Any, timeout: float) -> Deferred[Any]:
-        if verb == READ:
-            refused = check_key(key)
-        else:
-            refused = check_operation(Operation(verb, key, value, 0, 1, 1), self._value_bytes_max)  # type: ignore[arg-type]
+        refused = check_key(key) if verb == READ else check_write(verb, key, value, self._value_bytes_max)
         if refused is not None:
             return fail(by_name(refused.error, refused.text))
         if not is_timeout(timeout):

@@ -123,14 +123,14 @@ def check_operation(operation: Operation, value_bytes_max: int) -> Refused | Non
 
     The types of its fields are not trusted: it may come from a peer of another make.
     """
-    if operation.verb not in OPERATIONS:
+    return check_write(operation.verb, operation.key, operation.value, value_bytes_max) or _check_numbers(operation)
+
+
+def check_write(verb: str, key: object, value: object, value_bytes_max: int) -> Refused | None:
+    """What is wrong with a write that has no session yet; None: nothing."""
+    if verb not in OPERATIONS:
         return Refused("BadRequest", "the verb is none of p, a, d, h")
-    refused = check_key(operation.key)
-    if refused is None:
-        refused = _check_value(operation, value_bytes_max)
-    if refused is None:
-        refused = _check_numbers(operation)
-    return refused
+    return check_key(key) or _check_value(verb, value, value_bytes_max)
 
 
 def check_key(key: object) -> Refused | None:
@@ -146,9 +146,8 @@ def check_key(key: object) -> Refused | None:
     return None
 
 
-def _check_value(operation: Operation, value_bytes_max: int) -> Refused | None:
-    value = operation.value
-    if operation.verb == "d":
+def _check_value(verb: str, value: object, value_bytes_max: int) -> Refused | None:
+    if verb == "d":
         return None if value is None else Refused("WrongType", "a delete takes no value")
     if not isinstance(value, str | bytes):
         return Refused("WrongType", f"a value is text or bytes, not {_kind(value)}")
