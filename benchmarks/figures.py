@@ -112,7 +112,9 @@ class Cell:
     Attributes:
         ratio: to BASE in the same round; None where no round has both.
         p50_ms … max_ms: the medians of the rounds, but for the greatest, which is the greatest of all.
-        load_cpu_us, servers_cpu_us: medians; of all servers together.
+        load_cpu_us: median.
+        busiest_cpu_us: median, of the server that used most, which is the one that leads.
+        others_cpu_us: median, of all other servers together.
         errors: in all rounds.
     """
 
@@ -123,7 +125,8 @@ class Cell:
     p999_ms: float
     max_ms: float
     load_cpu_us: float
-    servers_cpu_us: float
+    busiest_cpu_us: float
+    others_cpu_us: float
     errors: int
 
 
@@ -148,6 +151,7 @@ def _cell(group: Sequence[Sample], base: Mapping[int, float]) -> Cell:
         p999_ms=median(each.p999_ms for each in group),
         max_ms=max(each.max_ms for each in group),
         load_cpu_us=median(each.load_cpu_us for each in group),
-        servers_cpu_us=median(sum(each.server_cpu_us.values()) for each in group),
+        busiest_cpu_us=median(max(each.server_cpu_us.values(), default=0.0) for each in group),
+        others_cpu_us=median(sum(sorted(each.server_cpu_us.values())[:-1]) for each in group),
         errors=sum(each.errors for each in group),
     )

@@ -93,7 +93,8 @@ class Report:
             "p99.9 ms",
             "max ms",
             "load µs/op",
-            "servers µs/op",
+            "leader µs/op",
+            "others µs/op",
             "errors",
         )
         lines = []
@@ -102,7 +103,7 @@ class Report:
                 if (cell := known.get((peer.name, row.name))) is not None:
                     ratio = "–" if cell.ratio is None else _ratio(cell.ratio)
                     latencies = (cell.p50_ms, cell.p99_ms, cell.p999_ms, cell.max_ms)
-                    used = (cell.load_cpu_us, cell.servers_cpu_us)
+                    used = (cell.load_cpu_us, cell.busiest_cpu_us, cell.others_cpu_us)
                     figures = (*(f"{each:.2f}" for each in latencies), *(f"{each:.0f}" for each in used))
                     lines.append((f"{row.name}, {peer.title}", ratio, *figures, str(cell.errors)))
         return Table(head, lines)

@@ -93,7 +93,7 @@ def test_rounds_in_vain_are_followed_by_growing_pauses(cluster, seeker):
         attempt(cluster, seeker, fake.refused)
         pauses.append(seeker.pause())
         cluster.run(seeker.pause())
-    assert pauses == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.125, 0.125])
+    assert pauses == pytest.approx([0.01, 0.02, 0.04, 0.05, 0.05, 0.05])
     attempt(cluster, seeker)
     assert seeker.pause() == 0
 
@@ -134,7 +134,7 @@ def test_a_server_that_could_not_be_reached_is_not_waited_for_as_long(cluster, s
         attempt(cluster, seeker, fake.not_leading)
     attempt(cluster, seeker, fake.not_leading)
     assert cluster.network.calls[0] == cluster.network.calls[3]
-    assert cluster.network.timeouts == pytest.approx([1.0, 1.0, 1.0, 0.25], rel=0.01)
+    assert cluster.network.timeouts == pytest.approx([1.0, 1.0, 1.0, 0.02], rel=0.01)
     for _ in range(3):
         attempt(cluster, seeker, fake.not_leading)
     assert cluster.network.timeouts[-1] == pytest.approx(1.0, rel=0.01), "it has answered"

@@ -40,6 +40,24 @@ def test_a_campaign_asks_first_then_enters_a_new_term_with_its_own_vote():
     assert stage.readies[-1].hard_state == HardState(4, 1)
 
 
+def test_who_does_not_answer_is_soon_asked_again_and_no_term_grows_by_it():
+    """Thesis §9.6: who has heard the leader a tick later than we have answers a tick later than we ask."""
+    stage = Stage(disk=restored(1, 1, term=3))
+    asked = stage.time_out()
+    soon = stage.settings.heartbeat_ticks
+    assert stage.tick(soon - 1) == []
+    assert stage.tick() == asked
+    assert stage.tick(20 * soon) == asked * 20
+    assert (stage.status.term, stage.readies[-1].hard_state) == (3, None)
+
+
+def test_a_candidate_waits_for_a_whole_timeout():
+    """§5.2: each of its campaigns costs a term."""
+    stage = Stage(disk=restored(1, 1, term=3))
+    stage.campaign()
+    assert stage.tick(TICKS - 1) == []
+
+
 def test_a_majority_makes_a_leader_and_a_no_op_opens_its_term():
     """§5.2, §8."""
     stage = Stage(disk=restored(1, 1))

@@ -69,6 +69,8 @@ def ask_pre_votes(state: State) -> None:
     """Ask whether a campaign would be won, changing nothing durable (hazard 3)."""
     state.role = PreCandidate({state.node})
     state.restart_timer()
+    # Who does not answer may give up on the leader a tick later, so it is soon asked again: nobody's term grows by it.
+    state.timeout = min(state.timeout, state.settings.heartbeat_ticks)
     if is_quorum(state.role.granted, state.voters):
         campaign(state, transfer=False)
         return
