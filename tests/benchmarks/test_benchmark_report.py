@@ -49,7 +49,9 @@ class Etcd(Told):
 
 
 def sample(system: str, row: str, number: int, rate: int) -> Sample:
-    return sample_of(system, row, number, Outcome(1.0, 0.1, [2000] * rate), {"one": 0.05, "leader": 0.2, "other": 0.05}, 0.5)
+    return sample_of(
+        system, row, number, Outcome(1.0, 0.1, [2000] * rate), {"one": 0.05, "leader": 0.2, "other": 0.05}, 0.5
+    )
 
 
 def report(others: float = 0.0, file_system: str = "ext4 (rw)", peers: tuple[Peer, ...] = (Ours(), Etcd())) -> Report:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from twisted_kv.codec import Malformed
+from twisted_kv.machines import sessions as sessions_module
 from twisted_kv.machines.commands import Done, Expired, Refused, WrongGroup
 from twisted_kv.machines.sessions import COUNTER_ROW, RESULT_INLINE_BYTES, Sessions
 
@@ -337,3 +338,17 @@ def test_sessions_agree_with_a_naive_twin() -> None:
     run_state_machine_as_test(
         SessionsBesideTwin, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
+
+
+def test_every_answer_may_have_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hunt lives some lives so: what is light still has its row, until the floor passes it."""
+    monkeypatch.setattr(sessions_module, "RESULT_INLINE_BYTES", -1)
+    sessions = Sessions()
+    number = sessions.open(NONCE)
+    store: dict[str, Any] = {}
+    for sequence, floor, value in [(1, 1, None), (2, 1, True), (3, 2, None), (4, 4, "answer")]:
+        assert sessions.recall(number, sequence, floor, DIGEST) is None
+        sessions.record(number, sequence, DIGEST, Done(value))
+        store.update(sessions.take_dirty())
+        kept = {name: row for name, row in store.items() if row is not None}
+        assert kept == dict(sessions.rows())

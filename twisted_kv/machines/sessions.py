@@ -126,10 +126,10 @@ class Sessions:
         assert sequence >= session.floor and sequence not in session.results
         session.results[sequence] = digest, outcome
         self._mark(number)
-        if type(outcome) is Done and outcome.value is None:
-            return  # as nearly all do, it weighs nothing
-        size = _size(outcome)
-        self._weigh(session, size)
+        size = 0
+        if type(outcome) is not Done or outcome.value is not None:  # nearly all are a plain Done
+            size = _size(outcome)
+            self._weigh(session, size)
         if size > RESULT_INLINE_BYTES:
             self._mark_result(number, sequence)
         while self._held_bytes > self._result_bytes_max * _HELD_SESSIONS_WORTH and len(self._sessions) > 1:
@@ -215,16 +215,16 @@ class Sessions:
         self._mark(number)
 
     def _raise_floor(self, number: int, session: _Session, floor: int) -> None:
-        """Forget the answers below it; where none of them weighs anything that is all."""
-        results = session.results
+        """Forget the answers below it: that is all, where none of them weighs anything or has a row of its own."""
+        results, light = session.results, session.result_bytes == 0 <= RESULT_INLINE_BYTES
         passed = range(session.floor, floor) if floor - session.floor < len(results) else [*results]
         session.floor = floor
         for sequence in passed:
             if sequence < floor and sequence in results:
-                if session.result_bytes:
-                    self._drop(number, session, sequence)
-                else:
+                if light:
                     del results[sequence]
+                else:
+                    self._drop(number, session, sequence)
 
     def _evict_oldest(self) -> None:
         number, session = min(self._sessions.items(), key=lambda item: item[1].used)
