@@ -34,3 +34,23 @@ def test_calm_springs_no_ambush():
     for moment in MOMENTS:
         nemesis.came(moment, "a1")
     assert not paper.dead
+
+
+def test_the_heir_of_a_giver_hears_nobody_of_its_group_for_a_while():
+    """Decision 0007: who goes on with a walk may know less than who began it."""
+    world = World(1)
+    paper = Paper(world)
+    nemesis = Nemesis(world, paper, Plan("x", lasting_seconds=(0.5, 0.5)))
+    nemesis.ambush_heir()
+    nemesis.came("give walk", "a1")
+    assert paper.hub.severed("a1", "a2") and not paper.hub.severed("a1", "b1")
+    world.run_for(0.21)
+    assert paper.dead == ["a1"]
+    nemesis.came("before lead", "b1")
+    assert not paper.hub.severed("b1", "b2")
+    nemesis.came("before lead", "a2")
+    assert paper.hub.severed("a2", "a3") and not paper.hub.severed("a2", "b1")
+    world.run_for(0.6)
+    assert paper.is_well()
+    nemesis.came("before lead", "a2")
+    assert paper.is_well()

@@ -29,6 +29,7 @@ def test_each_fault_does_something_and_passes_by_itself(fault):
         assert paper.is_well()
         for moment in MOMENTS * 4:
             nemesis.came(moment, "a1")
+        world.run_until(lambda: paper.dead, 0.2)
         assert paper.dead == (["a1", "a2", "a3"] if fault == "ambush_givers" else ["a1"])
         assert world.reached == {"killed at a moment": 1}
     if fault == "crash_while_saving":

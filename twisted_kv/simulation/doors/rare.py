@@ -12,6 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+SELDOM: Final = frozenset({"walk goes on further back"})
+"""Rare among the rare, in one life of twenty of two plans: a sweep of some minutes is not asked for it, a campaign
+shows it. Its branch has a directed test (tests/machines/test_giving.py)."""
+
 RARE: Final[Mapping[str, str]] = {
     # ── elections ──────────────────────────────────────────────────────────────────────────────────
     "vote refused to a shorter log": "A candidate was refused because the voter's log held more (§5.4.1).",

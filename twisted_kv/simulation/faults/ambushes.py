@@ -95,7 +95,11 @@ class Ambushes(Reach):
     def _spring(self, moment: str, member: str) -> None:
         whom = self._ambushes.pop(moment, None)
         name = whom(member) if whom is not None else None
-        if name is not None and name in self._victim.alive:
+        if name is not None:
+            self._strike_down(name, moment)
+
+    def _strike_down(self, name: str, moment: str) -> None:
+        if name in self._victim.alive:
             self._world.trace.tell("nemesis", "springs", moment=moment)
             self._world.reach("killed at a moment")
             self._kill(name, torn=self._random.random() < 0.2)

@@ -76,6 +76,12 @@ class Links(Reach):
             self._network_fault_begins()
             self._victim.hub.partition([name], [other for other in self._everybody() if other != name])
 
+    def _cut_off(self, member: str) -> None:
+        """Somebody apart from its group; other groups and clients see both."""
+        self._network_fault_begins()
+        mates = self._victim.groups[self._gid_of(member)]
+        self._victim.hub.partition([member], [mate for mate in mates if mate != member])
+
     def one_way(self) -> None:
         """Some links in one direction."""
         self._network_fault_begins()

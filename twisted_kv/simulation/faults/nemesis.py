@@ -21,7 +21,7 @@ __all__ = ["PLANS", "Hints", "Nemesis", "Plan", "Victim"]
 
 
 class Nemesis(Crashes, Ambushes, Links, Troubles):
-    """Lets the faults of a plan loose on a cluster."""
+    """Lets the faults of a plan loose on a cluster. One of them is of two kinds, and stands here."""
 
     def __init__(self, world: World, victim: Victim, plan: Plan) -> None:
         super().__init__(world, victim, plan)
@@ -31,6 +31,7 @@ class Nemesis(Crashes, Ambushes, Links, Troubles):
         self._faults = kept or plan.faults
         self._next: Any = None
         self._waits_long = self._random.random() < 0.3
+        self._bereft: int | None = None
         self.faults = 0
         victim.moment = self.came
 
@@ -46,6 +47,7 @@ class Nemesis(Crashes, Ambushes, Links, Troubles):
             self._next.cancel()
         self._network_fault += 1
         self._ambushes.clear()
+        self._bereft = None
         victim = self._victim
         victim.echoes.hush()
         self._heal()
@@ -58,10 +60,24 @@ class Nemesis(Crashes, Ambushes, Links, Troubles):
         for name in list(victim.dead):
             self._boot(name)
 
+    def ambush_heir(self) -> None:
+        """Who next reads rows of a walk is heard by its group no more, and soon dies; who leads after it hears nobody
+        there: it may know less than who began the walk, and the taker asks it to go on (decisions/0007)."""
+
+        def whom(member: str) -> None:
+            self._bereft = self._gid_of(member)
+            self._cut_off(member)
+            self._world.clock.callLater(between(self._random, 0.02, 0.2), self._strike_down, member, "give walk")
+
+        self._ambushes["give walk"] = whom
+
     def came(self, moment: str, member: str) -> None:
         """A member has come to a moment; somebody may have waited for it there."""
         if moment == "before lead":
             self._led(member)
+            if self._gid_of(member) == self._bereft:
+                self._bereft = None
+                self._cut_off(member)
         self._spring(moment, member)
 
     def _wait(self, at_least: float = 0.0) -> None:

@@ -257,6 +257,7 @@ PLANS: Final[Mapping[str, Plan]] = {
                 "ambush_pull": 3.0,
                 "ambush_copy": 2.0,
                 "ambush_givers": 2.0,
+                "ambush_heir": 2.0,
                 "minority": 2.0,
                 "bridge": 1.0,
                 "halves": 1.0,
@@ -307,7 +308,7 @@ PLANS: Final[Mapping[str, Plan]] = {
         Plan(
             "echoes",
             {"echo": 6.0, "misquote": 1.0, "estrange": 2.0, "slow_disk": 1.5, "ambush_move": 1.0}
-            | {"ambush_copy": 1.0, "ambush_givers": 1.0}
+            | {"ambush_copy": 1.0, "ambush_givers": 1.0, "ambush_heir": 1.0}
             | {"crash": 1.0, "crash_leader": 1.0, "crash_group": 0.5},
             _OFTEN,
             churn_seconds=(0.1, 1.0),
