@@ -106,7 +106,7 @@ class Stage:
 
     def _doors(self, kind: str, peers: Mapping[int, str]) -> Callable[[Any], Any]:
         if kind == "group":
-            return lambda replica: GroupDoors(1, replica, self.machine).doors
+            return lambda replica: GroupDoors(1, replica, self.machine, self.clock, {}).doors
         return lambda replica: ControllerDoors(1, replica, peers, Nobody()).doors
 
     def _failed(self, failure: Failure) -> None:
