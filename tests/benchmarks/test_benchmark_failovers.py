@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner
+from paper_children import PaperChildren
 
 from benchmarks import failovers
 from benchmarks.children import Failed
@@ -21,13 +22,12 @@ from benchmarks.tasks import Outcome, Task
 PLAN = Plan(rounds=2, times=2, signum=signal.SIGKILL, period_seconds=5.0, clients=4, value_bytes=8)
 
 
-class World:
+class World(PaperChildren):
     """Time, and processes that write down what becomes of them."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 1000.0
-        self.happened: list[str] = []
-        self.status = 0
         self.gaps: list[list[float]] = []
         self.latencies = [5_000]
 
@@ -56,15 +56,6 @@ class World:
 
     def signal(self, name: str, signum: int) -> None:
         self.happened.append(f"{self.now:g} {name} {signum}")
-
-    def check(self) -> None:
-        pass
-
-    def tail(self, name: str) -> str:
-        return "its last words"
-
-    def stop(self) -> None:
-        self.happened.append("stop")
 
 
 class Pair(Replicated):

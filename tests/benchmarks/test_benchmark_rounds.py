@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+from paper_children import PaperChildren
 
 from benchmarks import rounds
 from benchmarks.peers.peer import Missing, Peer
@@ -19,13 +20,12 @@ PLAN = Plan((Row("put", 2), Row("get", 2)), 2, 1.0, 0.5, 10, 256)
 GOOD = Outcome(1.0, 0.0, [5, 6]).as_line()
 
 
-class Children:
-    """Says what happened, in order; a load says what it was told to say."""
+class Children(PaperChildren):
+    """A load says what it was told to say."""
 
     def __init__(self) -> None:
-        self.happened: list[str] = []
+        super().__init__()
         self.said: dict[str, str] = {}
-        self.status = 0
 
     def asked(self, name: str, command: list[str]) -> Any:
         self.happened.append(" ".join(command))
@@ -37,15 +37,6 @@ class Children:
 
     def pids(self) -> dict[str, int]:
         return {"server": 1}
-
-    def check(self) -> None:
-        pass
-
-    def tail(self, name: str) -> str:
-        return "its last words"
-
-    def stop(self) -> None:
-        self.happened.append("stop")
 
 
 class Letter(Peer):

@@ -111,6 +111,7 @@ class Server:
         self.client = subprocess.Popen(client, stdout=subprocess.PIPE, text=True)
         self.pairs: list[float] = []
         self.failure = ""
+        self._heard = threading.Condition()
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
         self.wait_for_pairs(3)
@@ -127,10 +128,15 @@ class Server:
     def _read(self) -> None:
         assert self.client.stdout is not None
         for line in self.client.stdout:
-            if line.startswith("failed"):
-                self.failure = line.strip()
-            else:
-                self.pairs.append(float(line))
+            with self._heard:
+                if line.startswith("failed"):
+                    self.failure = line.strip()
+                else:
+                    self.pairs.append(float(line))
+                self._heard.notify_all()
+        with self._heard:
+            self.failure = self.failure or "the honest client has ended"
+            self._heard.notify_all()
 
     def wait_for_pairs(self, count: int) -> None:
         """Wait until so many more pairs of honest calls have been answered.
@@ -138,11 +144,12 @@ class Server:
         Raises:
             Finding: they were not.
         """
-        enough, deadline = len(self.pairs) + count, time.monotonic() + 2 * HONEST_SECONDS_MAX
-        while len(self.pairs) < enough:
-            if self.failure or time.monotonic() > deadline or self.process.poll() is not None:
+        with self._heard:
+            enough = len(self.pairs) + count
+            # A server that ends is noticed too: its client then fails.
+            self._heard.wait_for(lambda: self.failure or len(self.pairs) >= enough, 2 * HONEST_SECONDS_MAX)
+            if len(self.pairs) < enough:
                 raise Finding(f"the honest client is not served: {self.failure or 'no answer'}; {self.last_words()}")
-            time.sleep(0.01)
 
     def last_words(self) -> str:
         """The end of the server's log."""
@@ -348,7 +355,7 @@ def out_of_descriptors(path: Path, count: int, descriptors_max: int = 120) -> Fl
         while not _negotiates(server):
             if time.monotonic() > deadline:
                 raise Finding(f"newcomers are not served when descriptors are free again: {server.last_words()}")
-            time.sleep(0.1)
+            server.wait_for_pairs(1)
     finally:
         server.close()
     return result

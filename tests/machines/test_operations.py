@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 
 from twisted_kv.constants import KEY_BYTES_MAX
 from twisted_kv.machines.commands import Done, Operation, Refused
-from twisted_kv.machines.operations import check_key, check_operation, digest_of, execute, fnv1a, size_of
+from twisted_kv.machines.operations import OPERATIONS, check_key, check_operation, digest_of, fnv1a, size_of
 
 LIMIT = 12
 
 values = st.one_of(st.text(max_size=6), st.binary(max_size=6))
+
+
+def execute(old, operation, limit):
+    return OPERATIONS[operation.verb](old, operation.value, limit)
 
 
 def twin(old, verb, argument):

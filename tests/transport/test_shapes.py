@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -33,27 +34,46 @@ def read(stream, pieces, budget, **recognizing):
 
 
 def both(stream, pieces, budget):
-    whole = read(stream, pieces, budget, recognize=shapes.recognized, recognized_cost=(shapes.ITEMS, shapes.DEPTH))
+    whole = read(stream, pieces, budget, recognize=shapes.recognized)
     return whole, read(stream, pieces, budget)
 
 
 @given(NUMBERS, NAMES, st.booleans(), BODIES)
 def test_a_call_is_written_as_it_would_be_token_by_token(number, name, answered, body):
-    written = shapes.call(number, name, answered, body)
+    written = shapes.written(tuple(message(number, name, answered, body)))
     assert written in (None, encode(message(number, name, answered, body)))
     assert (written is None) == (len(body) <= 13 or number >= 1 << 31)
 
 
 @given(NUMBERS, BODIES)
 def test_an_answer_is_written_as_it_would_be_token_by_token(number, body):
-    written = shapes.answer(number, body)
+    written = shapes.written((b"answer", number, body))
     assert written in (None, encode([b"answer", number, body]))
     assert (written is None) == (len(body) <= 13 or number >= 1 << 31)
 
 
 def test_what_is_sent_in_parts_is_not_written_whole():
     body = bytes(WIRE_PART_BYTES + 1)
-    assert shapes.call(1, b"kv_write", True, body) is shapes.answer(1, body) is None
+    assert shapes.written(message(1, b"kv_write", True, body)) is shapes.written([b"answer", 1, body]) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (b"version", 6),
+        (b"error", 1, [b"a failure"]),
+        (b"answer", 1, [b"tuple", 1]),
+        (b"answer", 1, 7),
+        (b"message", 1, b"other", b"kv_write", 1, [b"tuple", b"b" * 20], [b"dictionary"]),
+        (b"message", 1, b"root", b"kv_write", 1, [b"tuple", b"b" * 20], [b"dictionary", [b"k", b"v"]]),
+        (b"message", 1, b"root", b"kv_write", 1, [b"tuple"], [b"dictionary"]),
+        (b"message", 1, b"root", b"kv_write", 1, [b"tuple", b"b" * 20, 1], [b"dictionary"]),
+        (b"message", 1, b"root", b"kv_write", 1, [b"list", b"b" * 20], [b"dictionary"]),
+        (b"message", 1, b"root", b"kv_write", 1, [b"tuple", [b"unicode", b"b" * 20]], [b"dictionary"]),
+    ],
+)
+def test_whatever_else_is_said_goes_token_by_token(other):
+    assert shapes.written(other) is None
 
 
 @given(NUMBERS.filter(lambda number: number < 1 << 31), NAMES, st.booleans(), st.binary(max_size=300))
@@ -61,10 +81,10 @@ def test_calls_and_answers_are_recognized(number, name, answered, body):
     """The point of it: nothing of ours takes the long way, but for names no door has."""
     body = b"no word at all" + body
     stream = b"before" + encode([b"answer", number, body])
-    assert shapes.recognized(stream, 6) == (len(stream), [b"answer", number, body])
+    assert shapes.recognized(stream, 6, BUDGET) == (len(stream), [b"answer", number, body])
     stream = b"before" + encode(message(number, name, answered, body)) + b"behind"
     if name in (b"kv_write", b"peer_step", b"x"):
-        assert shapes.recognized(stream, 6) == (len(stream) - 6, message(number, name, answered, body))
+        assert shapes.recognized(stream, 6, BUDGET) == (len(stream) - 6, message(number, name, answered, body))
 
 
 @given(

@@ -24,20 +24,6 @@ _WAS_ABSENT: Final = Done(False)
 _NUMBER_MAX: Final = 2**63 - 1
 
 
-def execute(old: Value | None, operation: Operation, value_bytes_max: int) -> Result:
-    """Carry out one operation on the value of its key.
-
-    Args:
-        old: the value as it stands, None when absent.
-        operation: has passed ``check_operation``.
-        value_bytes_max: the limit of the cluster, in bytes of UTF-8.
-
-    >>> execute("a", Operation("a", "k", "b", 1, 1, 1), 10)
-    ('ab', Done(value=None))
-    """
-    return OPERATIONS[operation.verb](old, operation.value, value_bytes_max)
-
-
 def put(old: Value | None, argument: Value | None, value_bytes_max: int) -> Result:
     """Replace the value."""
     return argument, _DONE
@@ -47,6 +33,9 @@ def append(old: Value | None, argument: Value | None, value_bytes_max: int) -> R
     """Add to the end; on an absent key the same as put (scenarios S2).
 
     Refused with WrongType when text meets bytes, with ValueTooLarge when the result passes the limit.
+
+    >>> append("a", "b", 10)
+    ('ab', Done(value=None))
     """
     if old is None:
         return argument, _DONE
@@ -75,7 +64,8 @@ OPERATIONS: Final[Mapping[str, Callable[[Value | None, Value | None, int], Resul
     "d": delete,
     "h": put_hash,
 }
-"""verb → what it does."""
+"""verb → what it does to the value as it stands (None: absent), with an argument that has passed ``check_write`` and
+the limit of the cluster, in bytes of UTF-8."""
 
 
 def fnv1a(octets: bytes, state: int = 0x811C9DC5) -> int:

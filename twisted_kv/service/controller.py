@@ -48,10 +48,7 @@ def controller_server(settings: Settings, reactor: Any, failed: Callable[[Failur
         member = assemble_controller(settings, reactor, network, failed)
         clerk = controller_clerk(tuple(settings.peers.values()), reactor, network)
         stalls = Stalls(reactor)
-
-        def status() -> dict[str, Any]:
-            return {**controller_status(member, settings.peers), **stalls.status()}
-
+        status = stalls.beside(partial(controller_status, member, settings.peers))
         return Tenants((member,), (clerk, stalls), {**controller_names(clerk), "status": status})
 
     return ListeningServer(settings.listen, network, furnish, failed)

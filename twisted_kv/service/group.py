@@ -47,10 +47,6 @@ def group_server(settings: Settings, reactor: Any, failed: Callable[[Failure], N
         member = assemble_group(settings, reactor, network, failed)
         clerk = key_clerk(settings.controllers, reactor, network)
         stalls = Stalls(reactor)
-
-        def status() -> dict[str, Any]:
-            return {**member.status(), **stalls.status()}
-
-        return Tenants((member,), (clerk, stalls), {**group_names(clerk), "status": status})
+        return Tenants((member,), (clerk, stalls), {**group_names(clerk), "status": stalls.beside(member.status)})
 
     return ListeningServer(settings.listen, network, furnish, failed)

@@ -68,12 +68,11 @@ def node_server(settings: Settings, reactor: Any, failed: Callable[[Failure], No
         stalls = Stalls(reactor)
         announcement = Announcement(admin, settings.advertise or endpoint, reactor, failed)
 
+        of_controller = stalls.beside(partial(controller_status, controller, {1: endpoint}))
+        of_group = stalls.beside(group.status)
+
         def status() -> dict[str, Any]:
-            stood_still = stalls.status()
-            return {
-                "controller": {**controller_status(controller, {1: endpoint}), **stood_still},
-                "group": {**group.status(), **stood_still},
-            }
+            return {"controller": of_controller(), "group": of_group()}
 
         plain = {**controller_names(admin), **group_names(clerk), "status": status}
         return Tenants((controller, group), (announcement, admin, clerk, stalls), plain)

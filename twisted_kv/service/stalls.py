@@ -8,8 +8,8 @@ what the server does.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -49,6 +49,10 @@ class Stalls:
         self._forget_before(self._clock.seconds() - RECENT_SECONDS)
         recent = self._recent[0][1] if self._recent else 0.0
         return {"stall_ms": round(recent * 1000, 1), "stall_longest_ms": round(self.longest * 1000, 1)}
+
+    def beside(self, status: Callable[[], Mapping[str, Any]]) -> Callable[[], dict[str, Any]]:
+        """A status that tells this, too."""
+        return lambda: {**status(), **self.status()}
 
     def _wait(self) -> None:
         self._due = self._clock.seconds() + PROBE_SECONDS

@@ -52,7 +52,7 @@ class Budget(NamedTuple):
     depth_max: int
 
 
-Recognize = Callable[[bytes, int], tuple[int, Expression | None] | None]
+Recognize = Callable[[bytes, int, Budget], tuple[int, Expression | None] | None]
 """What stands in some bytes from a place on: where it ends, and what it is; see ``shapes.recognized``."""
 
 
@@ -121,8 +121,7 @@ class Decoder:
     Args:
         budget: for the next expressions; may be replaced between two of them.
         receive: called with each whole expression.
-        recognize: knows some messages as a whole (``shapes.recognized``), all within ``recognized_cost``.
-        recognized_cost: the most that such a message declares, items and depth.
+        recognize: knows some messages as a whole (``shapes.recognized``).
 
     Attributes:
         size: bytes of the expression that is being received, or was last.
@@ -130,18 +129,13 @@ class Decoder:
     """
 
     def __init__(
-        self,
-        budget: Budget,
-        receive: Callable[[Expression], None],
-        recognize: Recognize | None = None,
-        recognized_cost: tuple[int, int] = (0, 0),
+        self, budget: Budget, receive: Callable[[Expression], None], recognize: Recognize | None = None
     ) -> None:
         self.budget = budget
         self.size = 0
         self.closed = False
         self._receive = receive
         self._recognize = recognize
-        self._recognized_items, self._recognized_depth = recognized_cost
         self._lists: list[tuple[int, list[Expression]]] = []
         self._items = 0
         # Bytes that end in the middle of a token, and how many there must be to go on. They are joined only
@@ -231,14 +225,9 @@ class Decoder:
 
     def _known(self, data: bytes, start: int) -> tuple[int, Expression | None] | None:
         """A message that is recognized as a whole, and within the budget."""
-        if self._recognize is None:
-            return None
-        bytes_max, items_max, depth_max = self.budget
-        if items_max < self._recognized_items or depth_max < self._recognized_depth:
-            return None
-        known = self._recognize(data, start)
-        if known is not None and known[0] - start > bytes_max:
-            raise Violation(f"an expression of more than {bytes_max} bytes")
+        known = None if self._recognize is None else self._recognize(data, start, self.budget)
+        if known is not None and known[0] - start > self.budget.bytes_max:
+            raise Violation(f"an expression of more than {self.budget.bytes_max} bytes")
         return known
 
     def _opened(self, count: int) -> None:

@@ -34,7 +34,7 @@ from twisted_kv.constants import MIB, WIRE_PART_BYTES
 from twisted_kv.errors import BadRequest, KVError, Overloaded, ValueTooLarge, WrongType
 from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.transport import shapes
-from twisted_kv.transport.banana import VOCABULARY, Budget, Decoder, Expression, Violation, encode
+from twisted_kv.transport.banana import Budget, Decoder, Expression, Violation, encode
 from twisted_kv.transport.faults import from_wire, internal_error, refusal, to_wire
 from twisted_kv.transport.plain import Jelly, PlainOnly, PlainValue, from_jelly, to_jelly
 from twisted_kv.transport.sending import sender
@@ -116,7 +116,7 @@ class GuardedBroker(pb.Broker):
         self._clock = clock
         self._complaints = complaints
         self._limits = limits
-        self._decoder = Decoder(GREETING, self.callExpressionReceived, shapes.recognized, (shapes.ITEMS, shapes.DEPTH))
+        self._decoder = Decoder(GREETING, self.callExpressionReceived, shapes.recognized)
         self._acts: dict[bytes, tuple[int, Callable[..., None]]] = {b"version": (1, self._version)}
         if isClient:
             self._acts |= {b"answer": (2, self._answer), b"error": (2, self._error)}
@@ -251,11 +251,7 @@ class GuardedBroker(pb.Broker):
             self._settle_failure(result, request, answered)
         elif answered:
             try:
-                whole = shapes.answer(request, result) if type(result) is bytes else None
-                if whole is not None:
-                    self._write_or_queue(whole)
-                else:
-                    self._send(b"answer", request, result)
+                self._send(b"answer", request, result)
             except banana.BananaError:
                 self._send(b"error", request, to_wire(ValueTooLarge("the answer is beyond what one message carries")))
 
@@ -285,13 +281,7 @@ class GuardedBroker(pb.Broker):
         try:
             if self.disconnected or self._decoder.closed:
                 raise NotSent("the connection is closed")
-            whole = None
-            if target == ROOT and len(args) == 1 and type(args[0]) is bytes and not kw and self.admitted:
-                whole = shapes.call(request, name, answered, args[0])
-            if whole is not None:
-                self._write_or_queue(whole)
-            else:
-                self._send(prefix + b"message", request, target, name, int(answered), to_jelly(args), to_jelly(kw))
+            self._send(prefix + b"message", request, target, name, int(answered), to_jelly(args), to_jelly(kw))
         except banana.BananaError as error:
             return fail(WrongType(str(error))) if answered else None
         except (NotSent, KVError) as error:
@@ -337,11 +327,9 @@ class GuardedBroker(pb.Broker):
         Raises:
             BananaError: it cannot be encoded; nothing was written.
         """
-        self._write_or_queue(encode(obj, VOCABULARY if self.currentDialect == b"pb" else {}))
-
-    def _write_or_queue(self, data: bytes) -> None:
         if self._decoder.closed:
             return
+        data = shapes.written(obj) or encode(obj) if self.currentDialect == b"pb" else encode(obj, {})
         if not self._transport_full:
             self._write(data)
             return

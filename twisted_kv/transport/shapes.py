@@ -4,17 +4,18 @@ A call of a door carries one body, its answer another: the same dozen tokens eac
 at here. They are written from pieces and recognized by a pattern, for a third of what going from token to token costs.
 The bytes are those that banana.py writes, and mean what it reads: whatever looks different in the least is left to it.
 
-Sans-IO. What budget a message may have is not known here.
+Sans-IO. How many bytes a message may have is not known here.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
 from twisted_kv.constants import WIRE_PART_BYTES
-from twisted_kv.transport.banana import INT, LIST, STRING, VOCABULARY, encode, token
+from twisted_kv.transport.banana import INT, LIST, STRING, VOCABULARY, Budget, encode, token
 
 ITEMS: Final = 10
 """What the lists of a call declare together; an answer declares less."""
@@ -42,28 +43,33 @@ _CALLED: Final = re.compile(
 _ANSWERED: Final = re.compile(rb"%b([\0-\x7f]{1,5})\x81([\0-\x7f]{1,4})\x82" % re.escape(_ANSWER)).match
 
 
-def call(number: int, name: bytes, answered: bool, body: bytes) -> bytes | None:
-    """A call of the root with one argument; None: it has to be written token by token."""
-    if not (_WORD_BYTES_MAX < len(body) <= WIRE_PART_BYTES and number < _NUMBERS_END):
+def written(expression: Sequence[Any]) -> bytes | None:
+    """The bytes of a message of one of these shapes; None: it has to be written token by token."""
+    kind, number, *rest = expression
+    if kind == b"answer" and len(rest) == 1:
+        pieces, [body], end = [_ANSWER], rest, b""
+    elif kind == b"message" and len(rest) == 5 and rest[0] == b"root" and rest[4] == [b"dictionary"]:
+        _, name, answered, arguments, _ = rest
+        if arguments[0] != b"tuple" or len(arguments) != 2:
+            return None
+        pieces, body, end = [_MESSAGE, _named(name, answered)], arguments[1], _NO_KEYWORDS
+    else:
         return None
-    head = token(number, INT)
-    return b"".join((_MESSAGE, head, _named(name, answered), token(len(body), STRING), body, _NO_KEYWORDS))
-
-
-def answer(number: int, body: bytes) -> bytes | None:
-    """An answer that is one string; None: it has to be written token by token."""
-    if not (_WORD_BYTES_MAX < len(body) <= WIRE_PART_BYTES and number < _NUMBERS_END):
+    if type(body) is not bytes or not _WORD_BYTES_MAX < len(body) <= WIRE_PART_BYTES or number >= _NUMBERS_END:
         return None
-    return b"".join((_ANSWER, token(number, INT), token(len(body), STRING), body))
+    pieces.insert(1, token(number, INT))
+    return b"".join((*pieces, token(len(body), STRING), body, end))
 
 
-def recognized(data: bytes, start: int) -> tuple[int, list[Any] | None] | None:
+def recognized(data: bytes, start: int, budget: Budget) -> tuple[int, list[Any] | None] | None:
     """A message that begins here.
 
     Returns:
-        None if it has another shape, or cannot be told from one yet. Else where it ends, and its expression; or as far
-        as it must be there to go on, and None.
+        None if it has another shape, or cannot be told from one yet, or may be beyond the budget in what its lists
+        declare. Else where it ends, and its expression; or as far as it must be there to go on, and None.
     """
+    if budget.items_max < ITEMS or budget.depth_max < DEPTH:
+        return None
     found = _ANSWERED(data, start)
     if found is not None:
         begun, ended = found.end(), found.end() + _number(found[2])
@@ -84,7 +90,7 @@ def recognized(data: bytes, start: int) -> tuple[int, list[Any] | None] | None:
 
 
 @cache
-def _named(name: bytes, answered: bool) -> bytes:
+def _named(name: bytes, answered: int) -> bytes:
     """What stands between the number of a call and its body; there are few names."""
     return b"".join((_ROOT, encode(name), token(answered, INT), _ONE_ARGUMENT))
 
