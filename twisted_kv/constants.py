@@ -21,8 +21,13 @@ CALL_TIMEOUT_SECONDS: Final = 10.0
 ENTRY_BYTES_MAX: Final = 1 * MIB
 COMMAND_BYTES_MAX: Final = VALUE_BYTES_CEILING + 64 * KIB
 
-# Rows in motion: a shard that moves, a snapshot that is streamed, a checkpoint slice.
+# What is applied in one turn: about this much, or one larger entry. Small commands of so many bytes take some 20 ms.
+APPLY_BYTES_MAX: Final = 256 * KIB
+
+# Rows in motion: a shard that moves, a checkpoint slice; a snapshot that is streamed, each chunk of which is a way
+# there and back between two busy servers.
 ROWS_CHUNK_BYTES: Final = 256 * KIB
+STREAM_CHUNK_BYTES: Final = 1 * MIB
 
 # The wire: a blob above WIRE_PART_BYTES crosses in parts.
 WIRE_PART_BYTES: Final = 256 * KIB

@@ -87,6 +87,7 @@ class Stage:
                 directory=directory,
                 log_disk=InlineDisk(),
                 data_disk=InlineDisk(),
+                read_disk=InlineDisk(),
                 network=network or Nobody(),
                 clock=self.clock,
                 random=Random(1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted_kv.machines.configuration import Holder
 from twisted_kv.machines.copies import Copies
 from twisted_kv.machines.migration import Absent, Handing, Leaving, Parked, Serving
-from twisted_kv.machines.rows import Row
+from twisted_kv.machines.rows import ChangedRows
 
 TAKER = Holder(2, 2, 2)
 
@@ -15,11 +15,11 @@ def names(copies):
 
 
 def reloaded(copies):
-    rows = {}
-    assert copies.take(rows) == []
+    spaces = {}
+    assert copies.take(spaces) == []
     again = Copies()
-    for key, value in sorted(rows.items()):
-        again.load(Row(*key, value), value)
+    for row in ChangedRows(spaces).rows():
+        again.load(row, row.value)
     return again
 
 
@@ -66,7 +66,7 @@ def test_a_renamed_copy_keeps_its_rows_where_they_are_scenario_33():
     assert copies.find(7, 9) is copy and copies.find(7, 2) is None
     rows = {}
     copies.take(rows)
-    assert set(rows) == {(7, 2, "copy", "")}
+    assert list(ChangedRows(rows)) == [(7, 2, "copy", "")]
     copies.turn(7, copy, 9, Serving())
     assert names(reloaded(copies)) == [(7, 9, 2)]
     copies.turn(7, copy, 9, Absent())

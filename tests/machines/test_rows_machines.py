@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_kv.codec import Codec
-from twisted_kv.machines.rows import MACHINE_SHARD, Row, RowKey
+from twisted_kv.machines.rows import MACHINE_SHARD, ChangedRows, Row, RowKey
 
 NAMES = st.text(max_size=6)
 KEYS = st.builds(RowKey, st.integers(-1, 3), st.integers(0, 3), NAMES, NAMES)
@@ -38,3 +38,15 @@ def test_the_size_of_a_row(value: str | bytes | None, size: int) -> None:
 
 def test_the_machine_itself_comes_first() -> None:
     assert RowKey(MACHINE_SHARD, 0, "z", "z") < RowKey(0, 0, "", "")
+
+
+def test_changed_rows_come_in_the_order_of_their_keys():
+    """A store that is written in its own order touches no page twice."""
+    rows = {(1, 2, "key", "b"): "1", (1, 2, "key", "a"): None, (-1, 0, "owed", "x"): "2", (1, 2, "copy", ""): "3"}
+    changed = ChangedRows.of(rows)
+    assert [row.key for row in changed.rows()] == sorted(row.key for row in changed.rows())
+    assert list(changed) == sorted(rows)
+    assert (len(changed), dict(changed)) == (4, rows)
+    assert changed == rows and ChangedRows() == {}
+    with pytest.raises(KeyError):
+        changed[1, 2, "key", "c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_scripts import filled, opened
@@ -90,13 +91,13 @@ def test_taken_changes_are_values_as_they_stood():
     shard = opened()
     shard.execute(Operation("p", "k", "1", 1, 1, 1), LIMIT)
     shard.execute(Operation("p", "gone", "1", 1, 2, 1), LIMIT)
-    first = {(space, name): value for space, name, value in shard.take()}
+    first = shard.take()
     shard.execute(Operation("a", "k", "2", 1, 3, 1), LIMIT)
     shard.execute(Operation("d", "gone", None, 1, 4, 1), LIMIT)
-    assert first[KEY_SPACE, "k"] == "1" and first[KEY_SPACE, "gone"] == "1"
-    second = {(space, name): value for space, name, value in shard.take()}
-    assert second[KEY_SPACE, "k"] == "12" and second[KEY_SPACE, "gone"] is None
-    assert not list(shard.take())
+    assert first[KEY_SPACE]["k"] == "1" and first[KEY_SPACE]["gone"] == "1"
+    second = shard.take()
+    assert second[KEY_SPACE]["k"] == "12" and second[KEY_SPACE]["gone"] is None
+    assert shard.take() == {}
 
 
 def test_installed_rows_are_owed_to_the_checkpoint_hazard_32():
@@ -106,7 +107,7 @@ def test_installed_rows_are_owed_to_the_checkpoint_hazard_32():
     assert giving.prepare()
     rows, _, _ = giving.chunk(BEGINNING, 10**6)
     taker.install(rows)
-    taken = [Row(0, 1, space, name, value) for space, name, value in taker.take()]
+    taken = [Row(0, 1, space, *row) for space, named in taker.take().items() for row in named.items()]
     assert {(row.space, row.name): row.value for row in taken} == {(row.space, row.name): row.value for row in rows}
     assert {row.space for row in taken} == {KEY_SPACE, SESSION_SPACE}
     half = Shard()
@@ -132,3 +133,24 @@ def test_digest_knows_types_and_forgets_order_hazard_20():
     assert digest(("a", "1")) != digest(("a", b"1"))
     assert digest() != digest(("a", ""))
     assert opened().digest() != digest(), "sessions count as well"
+
+
+def test_taking_changes_hands_over_the_map_itself():
+    """However many keys have changed: nothing is done for each of them in the turn of the checkpoint."""
+    shard = filled(5)
+    shard.take()
+    shard.execute(Operation("p", "k", "1", 1, 20, 20), LIMIT)
+    changed = shard._changed
+    assert shard.take()[KEY_SPACE] is changed
+
+
+def test_keys_that_come_at_once_are_as_those_that_come_one_by_one():
+    keys = {"a": "1", "é": "\N{EURO SIGN}", "b": b"\0\xff"}
+    one, other = Shard(), Shard()
+    for name, value in keys.items():
+        one.load(KEY_SPACE, name, value)
+    other.load_keys({"a": "1"})
+    other.load_keys({name: value for name, value in keys.items() if name != "a"})
+    assert (one.data, one.bytes, one.digest()) == (other.data, other.bytes, other.digest())
+    with pytest.raises(AssertionError, match="a key comes once"):
+        other.load_keys({"a": "2"})

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 
 from twisted_kv.consensus.types import Entry, HardState, Ready
 from twisted_kv.interfaces import SaveRefused
-from twisted_kv.machines.rows import Changes
+from twisted_kv.machines.rows import ChangedRows, Changes
 from twisted_kv.replica.checkpoints import SLICE_ROWS, Checkpoints, merged, slices
 from twisted_kv.storage.directory import open_directory
 
@@ -23,7 +23,7 @@ class Map:
 
     def take_changes(self):
         changed, self.changed = self.changed, {}
-        return Changes([], changed)
+        return Changes([], ChangedRows.of(changed))
 
 
 class Scene:
@@ -175,15 +175,31 @@ def test_make_room_cuts_all_that_is_covered(scene):
 
 
 def test_merged_keeps_the_newer_and_drops_with_the_copy():
-    older = Changes([], {(1, 1, "key", "a"): "old", (1, 1, "key", "b"): "old", (2, 1, "key", "c"): "old"})
-    newer = Changes([(2, 1)], {(1, 1, "key", "a"): "new"})
+    old = {(1, 1, "key", "a"): "old", (1, 1, "key", "b"): "old", (2, 1, "key", "c"): "old", (3, 1, "key", "d"): "old"}
+    older = Changes([], ChangedRows.of(old))
+    newer = Changes([(2, 1)], ChangedRows.of({(1, 1, "key", "a"): "new"}))
     both = merged(older, newer)
     assert both.dropped == [(2, 1)]
-    assert both.rows == {(1, 1, "key", "a"): "new", (1, 1, "key", "b"): "old"}
+    assert both.rows == {(1, 1, "key", "a"): "new", (1, 1, "key", "b"): "old", (3, 1, "key", "d"): "old"}
 
 
 def test_slices_hold_every_row_once():
-    changes = Changes([], {(0, 1, "key", str(place)): "x" * 300 for place in range(2000)})
-    pieces = list(slices(changes))
-    assert sum(map(len, pieces)) == 2000
+    names = [(place % 3, 1, "key", str(place)) for place in range(2 * SLICE_ROWS)]
+    pieces = list(slices(Changes([], ChangedRows.of(dict.fromkeys(names, "x" * 300)))))
+    assert [(row.shard, row.num, row.space, row.name) for rows in pieces for row in rows] == sorted(names)
     assert max(map(len, pieces)) <= SLICE_ROWS
+
+
+def test_what_was_written_last_is_told(scene):
+    """Rows follow what has changed, not what there is."""
+    scene.apply(1, **{f"k{place}": "x" for place in range(3 * SLICE_ROWS)})
+    scene.turns()
+    assert scene.checkpoints.status()["checkpoint_rows"] == 3 * SLICE_ROWS
+    scene.apply(2, k1="y", k2="y")
+    scene.turns()
+    assert scene.checkpoints.status() == {
+        "checkpoints": 2,
+        "checkpoint_rows": 2,
+        "checkpoint_ms": 0.0,
+        "fetched_bytes": 0,
+    }

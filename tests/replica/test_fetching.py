@@ -1,8 +1,8 @@
 """Rows of a peer replace everything here, data before log, or change nothing (house.md, two files, one order)."""
 
 import pytest
-from replica_stage import InlineDisk
-from twisted.internet.defer import succeed
+from replica_stage import InlineDisk, ToldDisk
+from twisted.internet.defer import fail, succeed
 from twisted.internet.task import Clock
 
 from twisted_kv.consensus.types import (
@@ -16,6 +16,7 @@ from twisted_kv.consensus.types import (
     SnapshotSource,
     Standing,
 )
+from twisted_kv.interfaces import LostAnswer
 from twisted_kv.machines.rows import Row
 from twisted_kv.replica.checkpoints import NEVER, Checkpoints
 from twisted_kv.storage.directory import open_directory
@@ -82,17 +83,19 @@ class Scene:
         self.told = []
         self.memory = Memory()
 
-    def fetch(self, index, term):
-        disk, clock = InlineDisk(), Clock()
+    def fetch(self, index, term, peer=None, disk=None, failed=None):
+        disk, clock = disk or InlineDisk(), Clock()
         corridor = Corridor(self.told, 3, 2)
         for place, store in (("log", self.log), ("data", self.data)):
             self._listen(place, store)
+        peer = peer or Peer(index, term)
         checkpoints = Checkpoints(
-            7, corridor, self.memory, self.log, self.data, disk, disk, Peer(index, term), clock, NEVER, None, None
+            7, corridor, self.memory, self.log, self.data, InlineDisk(), disk, peer, clock, NEVER, None, failed
         )
         checkpoints.fetch(SnapshotSource(2, index, term), "tcp:peer")
         for _ in range(20):
             clock.advance(0)
+        return checkpoints
 
     def _listen(self, place, store):
         if place == "log":
@@ -146,3 +149,47 @@ def test_hazard_31_rows_that_are_no_newer_are_refused(scene):
     scene.fetch(3, 1)
     assert scene.told == ["held", ("released", 3), SnapshotFailed()]
     assert scene.data.position() == (3, 1)
+
+
+class Stream(Peer):
+    """Sends a row a chunk; ``asked`` counts the requests."""
+
+    def __init__(self, index, term, count):
+        self.asked = 0
+        rows = [(Row(0, 1, "key", f"k{place}", "of the peer"),) for place in range(count)]
+        self.answers = [RowsAnswer(1, index, term, row, False) for row in rows]
+        self.answers.append(RowsAnswer(1, index, term, (), True))
+
+    def call(self, *_):
+        self.asked += 1
+        return super().call() if self.answers else fail(LostAnswer("the connection is gone"))
+
+
+def test_a_chunk_is_asked_for_while_the_one_before_is_written(scene):
+    """What the disk takes and what the way takes are not added up; no more than two chunks wait here."""
+    disk, peer = ToldDisk(), Stream(9, 2, 3)
+    checkpoints = scene.fetch(9, 2, peer, disk)
+    disk.finish()  # the transaction is open
+    seen = []
+    while peer.asked < 4:
+        seen.append((peer.asked, len(disk.waiting), checkpoints.status()["fetched_bytes"] > 0))
+        disk.finish()
+    assert seen == [(2, 1, True), (3, 1, True)]
+    assert scene.told == []
+
+
+def test_hazard_27_a_chunk_that_could_not_be_written_stops_the_replica(scene):
+    """Also if the peer is gone by then: what became of the write is unknown."""
+    disk, peer, failures = ToldDisk(), Stream(9, 2, 3), []
+    del peer.answers[1:]
+    scene.fetch(9, 2, peer, disk, failures.append)
+    disk.finish()
+    disk.finish(OSError(5, "EIO"))
+    assert [failure.type for failure in failures] == [OSError]
+
+
+def test_rows_that_came_are_not_read_again(scene, monkeypatch):
+    """The memory is made of what was written."""
+    monkeypatch.setattr(scene.data, "rows", None)
+    scene.fetch(9, 2)
+    assert scene.memory.rows == {"fresh": "of the peer"}

@@ -1,11 +1,12 @@
 """Members from directory to doors: they form, lead, save, restart, catch up by rows, and come back as copies."""
 
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
 
 import pytest
-from replica_stage import InlineDisk
+from replica_stage import InlineDisk, one_turn
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -18,6 +19,7 @@ from twisted_kv.machines.commands import GROUP_COMMANDS, Configure, Done, Open, 
 from twisted_kv.machines.configuration import Member as Listed
 from twisted_kv.machines.configuration import empty_configuration, shard_of, successor
 from twisted_kv.machines.group import GroupMachine
+from twisted_kv.machines.rows import Row
 from twisted_kv.replica.member import Member, Parts
 from twisted_kv.storage.directory import open_directory
 from twisted_kv.storage.log_store import LogStore
@@ -85,6 +87,7 @@ class Group:
             directory=open_directory(str(path or self.path / str(node)), synchronous="OFF", ballast_bytes=0),
             log_disk=Closable(),
             data_disk=self.data_disks[node],
+            read_disk=Closable(),
             network=self.post,
             clock=self.clock,
             random=Random(f"{node}/{len(self.machines)}"),
@@ -200,6 +203,30 @@ def test_hazard_18_restart_brings_back_state_and_sessions_as_one(grouped):
     group.start(1)
     group.leader()
     assert group.digests() == before
+
+
+def test_a_member_answers_while_it_reads_its_rows(grouped):
+    """A turn for each chunk; and a stop in the midst of it is a clean one."""
+    group = grouped(size=1)
+    group.later(1)
+    group.stop(1)
+    with closing(open_directory(str(group.path / "1"), synchronous="OFF", ballast_bytes=0)) as directory:
+        checkpoint = directory.data.checkpoint()
+        checkpoint.write([Row(0, 1, "key", f"{place:04}", "v" * 1000) for place in range(1000)])
+        checkpoint.commit(1, 1)
+    group.start(1)
+    seen = [group.members[1].status()["keys"]]
+    while seen[-1] < 1000:
+        one_turn(group.clock)
+        seen.append(group.members[1].status()["keys"])
+    assert seen == [seen[0], 2 * seen[0], 3 * seen[0], 4 * seen[0], 1000]
+    group.stop(1)
+    group.start(1)
+    one_turn(group.clock)
+    stopping = group.members.pop(1).stop()
+    group.later(3)
+    assert stopping.called
+    assert group.failures == []
 
 
 def test_restart_without_a_checkpoint_replays_the_log(grouped):

@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from replica_stage import LEADING, EchoMachine, ScriptedCore, SeenLog, SeenMail, SeenWitness, ToldDisk, turn
+from replica_stage import LEADING, EchoMachine, ScriptedCore, SeenLog, SeenMail, SeenWitness, ToldDisk, one_turn, turn
 from twisted.internet.task import Clock
 
 from twisted_kv.consensus.types import (
@@ -19,6 +19,7 @@ from twisted_kv.consensus.types import (
     SnapshotSource,
     Standing,
 )
+from twisted_kv.constants import APPLY_BYTES_MAX
 from twisted_kv.interfaces import SaveRefused
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.replica.replica import STALL_SECONDS, Replica
@@ -243,3 +244,16 @@ def test_fetch_is_passed_on(stage):
     stage.replica.wake()
     turn(stage.clock)
     assert ("fetch", 2) in stage.events
+
+
+def test_a_turn_applies_about_so_much_and_no_more(stage):
+    """However much was committed at once, after a start or behind a slow disk: others are heard in between."""
+    large = APPLY_BYTES_MAX - 1
+    for index, size in enumerate((1, large, large, 1), 1):
+        stage.core.readys.append(Ready(committed=(Entry(index, 1, (b"c" * size,)),)))
+    stage.replica.wake()
+    applied = []
+    for _ in range(3):
+        one_turn(stage.clock)
+        applied.append(stage.replica.applied)
+    assert applied == [2, 3, 4]

@@ -270,6 +270,7 @@ class SocketServer:
             directory=self._directory,
             log_disk=MortalDisk(life),
             data_disk=MortalDisk(life),
+            read_disk=MortalDisk(life),
             network=network,
             clock=life,
             random=random,

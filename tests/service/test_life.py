@@ -75,6 +75,19 @@ def test_nothing_is_made_before_the_start() -> None:
     assert service.name == "kv-test"
 
 
+def test_the_process_settles_once_before_anything_is_opened() -> None:
+    done: list[str] = []
+
+    def make(failed: object) -> Any:
+        done.append("made")
+        return Server(succeed(None), succeed(None))
+
+    service = ServerService("kv-test", Reactor(), make, lambda status: None, lambda: done.append("settled"))
+    assert done == []
+    service.startService()
+    assert done == ["settled", "made"]
+
+
 def test_a_start_that_is_refused_ends_the_process_with_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     """Contract §1: one clear line and a non-zero exit status, never a traceback."""
     stage = Stage(fail(StartRefused("the directory belongs to\nnode 2")))

@@ -1,8 +1,10 @@
+import errno
 import json
 import os
 import shutil
 import sqlite3
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from sqlite_utils.cli import cli
 
 from twisted_kv.interfaces import SaveRefused
 from twisted_kv.machines.rows import MACHINE_SHARD, Row, RowKey
+from twisted_kv.storage import sqlite_file
 from twisted_kv.storage.data_store import DataStore
 from twisted_kv.storage.faults import Damaged
 from twisted_kv.storage.schema import DATA, image
@@ -122,6 +125,52 @@ def test_the_cost_of_a_checkpoint_follows_the_change(data):
     filled(data, [key_row(f"user:{number * 7000}", "changed") for number in range(10)], index=2)
     assert data._file.connection.total_changes - before == 10 + 1
     assert len(read(data)) == 100_000
+
+
+def test_a_slice_is_written_in_a_few_statements(data):
+    """In a thread each step of a statement may wait for a busy reactor: 500 rows, in six steps or fewer."""
+    filled(data, [key_row(f"{number:04}", "old") for number in range(500)])
+    checkpoint = data.checkpoint()
+    statements = []
+    data._file.connection.set_trace_callback(statements.append)
+    checkpoint.write([key_row(f"{number:04}", "new") for number in range(500)])
+    assert len(statements) <= 6
+    statements.clear()
+    checkpoint.abort()
+    checkpoint = data.checkpoint(fresh=True)
+    statements.clear()
+    checkpoint.write([key_row(f"{number:04}", "new") for number in range(500)])
+    assert [statement[:6] for statement in statements] == ["INSERT"] * 2, "behind all there is, nothing is looked up"
+    data._file.connection.set_trace_callback(None)
+    checkpoint.commit(2, 1)
+    assert {row.value for row in read(data)} == {"new"}
+
+
+def test_what_a_checkpoint_writes_is_synced_slice_by_slice(path, monkeypatch):
+    """Synced all at its commit, a large one keeps the fsyncs of the log waiting."""
+    sizes = [0]
+    monkeypatch.setattr(sqlite_file, "_sync_data", lambda file: sizes.append(os.fstat(file).st_size))
+    store = DataStore(path, "FULL")
+    checkpoint = store.checkpoint()
+    for start in range(0, 10_000, 500):
+        checkpoint.write([key_row(f"{number:06}", "v" * 1000) for number in range(start, start + 500)])
+    assert len(sizes) == 21 and sizes[-1] > 8_000_000
+    assert max(after - before for before, after in pairwise(sizes)) < 3_000_000
+    checkpoint.commit(1, 1)
+    assert os.path.getsize(f"{path}-wal") == 0, "and is given back"
+    store.close()
+
+
+def test_hazard_27_a_sync_that_fails_is_unknown(path, monkeypatch):
+    def failed(file):
+        raise OSError(errno.EIO, "I/O error")
+
+    store = DataStore(path, "FULL")
+    checkpoint = store.checkpoint()
+    monkeypatch.setattr(sqlite_file, "_sync_data", failed)
+    with pytest.raises(OSError, match="I/O error"):
+        checkpoint.write([key_row("a", "1")])
+    store.close()
 
 
 def test_an_aborted_checkpoint_leaves_nothing(data):

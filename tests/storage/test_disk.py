@@ -5,7 +5,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from twisted_kv.storage.disk import PROBES, InlineDisk, ThreadDisk, choose_disk, fsync_seconds
+from twisted_kv.storage.disk import PROBES, InlineDisk, ThreadDisk, choose_disk, disk_for_bulk, fsync_seconds
 
 
 class FakeClock:
@@ -97,3 +97,9 @@ def test_the_disk_is_chosen_by_its_fsync(tmp_path):
 
     assert isinstance(choose_disk(str(tmp_path), Reactor(0.0014)), InlineDisk)
     assert isinstance(choose_disk(str(tmp_path), Reactor(0.0016)), ThreadDisk)
+
+
+def test_bulk_has_a_thread_on_any_disk():
+    """The commit of many rows may take a second; a test's clock takes no calls from threads."""
+    assert isinstance(disk_for_bulk(reactor), ThreadDisk)
+    assert isinstance(disk_for_bulk(FakeClock(1.0)), InlineDisk)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_kv.storage.wal import damage
+from twisted_kv.storage.wal import accepted, damage
 
 HEADER, FRAME = 32, 24 + 4096
 
@@ -63,6 +63,26 @@ def test_a_sound_log_has_no_damage(written):
     assert damage(written) is None
     assert damage(b"") is None
     assert damage(written[:HEADER]) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_what_sqlite_has_accepted_need_not_be_looked_at_again(written, data):
+    """The verdict is the same from any frame before the bad one on."""
+    position = data.draw(st.integers(HEADER, len(written) - 1))
+    changed = flipped(written, position, 1 << data.draw(st.integers(0, 7)))
+    right = data.draw(st.integers(0, (position - HEADER) // FRAME))
+    assert damage(changed, right) == damage(changed)
+    assert damage(written, right) is None
+
+
+def test_the_end_of_what_sqlite_accepts_stands_in_its_index(tmp_path):
+    connection = connect(str(tmp_path / "a.sqlite3"))
+    connection.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB)")
+    index = (tmp_path / "a.sqlite3-shm").read_bytes()
+    assert accepted(index) == frames((tmp_path / "a.sqlite3-wal").read_bytes()) > 0
+    assert accepted(index[:95]) == accepted(flipped(index, 50)) == accepted(bytes(96)) == 0
+    connection.close()
 
 
 @settings(max_examples=150, deadline=None)

@@ -40,7 +40,7 @@ from twisted_kv.machines.commands import (
 )
 from twisted_kv.machines.configuration import Configuration, Member, empty_configuration, readdressed, successor
 from twisted_kv.machines.rebalance import rebalance
-from twisted_kv.machines.rows import MACHINE_SHARD, Changes, Row, Value
+from twisted_kv.machines.rows import MACHINE_SHARD, ChangedRows, Changes, Row, Value
 from twisted_kv.machines.sessions import Sessions
 
 # Spaces of the rows, all under MACHINE_SHARD; text is JSON or plain, to be read by people.
@@ -86,7 +86,7 @@ class ControllerMachine:
         self._changed = {}
         for name, value in self._sessions.take_dirty():
             rows[MACHINE_SHARD, 0, SESSION_SPACE, name] = value
-        return Changes(dropped=[], rows=rows)
+        return Changes(dropped=[], rows=ChangedRows.of(rows))
 
     def load(self, rows: Iterable[Row]) -> None:
         for row in rows:

@@ -78,11 +78,13 @@ class Copies:
         if isinstance(state, Absent):
             self._removed(copy)
 
+    def load_keys(self, shard: int, rows_num: int, keys: dict[str, Value]) -> None:
+        """Take back stored keys of any copy."""
+        self._stored(shard, rows_num).contents.load_keys(keys)
+
     def load(self, row: Row, value: Value) -> None:
-        """Take back a stored row of any copy."""
-        copy = next((copy for copy in self._by_shard.get(row.shard, ()) if copy.rows_num == row.num), None)
-        if copy is None:
-            copy = self._added(row.shard, row.num)
+        """Take back a stored row of any copy, of any space."""
+        copy = self._stored(row.shard, row.num)
         if row.space != COPY_SPACE:
             copy.contents.load(row.space, row.name, value, complete=not isinstance(copy.state, Pulling))
             return
@@ -91,13 +93,17 @@ class Copies:
         if type(copy.state) in SERVED:
             self.serving[row.shard] = copy
 
-    def take(self, rows: dict[tuple[int, int, str, str], Value | None]) -> list[tuple[int, int]]:
-        """Add all changed rows to ``rows``; returns the (shard, rows_num) of copies that are gone."""
+    def take(self, spaces: dict[tuple[int, int, str], dict[str, Value | None]]) -> list[tuple[int, int]]:
+        """Add all changed rows to ``spaces``; returns the (shard, rows_num) of copies that are gone."""
         for copies in self._by_shard.values():
             for copy in copies:
-                copy.take(rows)
+                copy.take(spaces)
         gone, self._gone = self._gone, []
         return gone
+
+    def _stored(self, shard: int, rows_num: int) -> Copy:
+        copy = next((copy for copy in self._by_shard.get(shard, ()) if copy.rows_num == rows_num), None)
+        return self._added(shard, rows_num) if copy is None else copy
 
     def _added(self, shard: int, rows_num: int) -> Copy:
         copy = Copy(shard, rows_num)
@@ -153,13 +159,13 @@ class Copy:
             self.contents.watch()
         self.num, self.state = num, state
 
-    def take(self, rows: dict[tuple[int, int, str, str], Value | None]) -> None:
+    def take(self, spaces: dict[tuple[int, int, str], dict[str, Value | None]]) -> None:
         """Add the rows that changed since the last call."""
         shard, num = self.shard, self.rows_num
-        for space, name, value in self.contents.take():
-            rows[shard, num, space, name] = value
+        for space, rows in self.contents.take().items():
+            spaces[shard, num, space] = rows
         if self._turned:
-            rows[shard, num, COPY_SPACE, ""] = self.facts
+            spaces[shard, num, COPY_SPACE] = {"": self.facts}
             self._turned = False
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -61,7 +63,8 @@ from twisted_kv.machines.migration import (
     advanced,
     befallen,
 )
-from twisted_kv.machines.rows import BEGINNING, MACHINE_SHARD, Changes, Row, Value
+from twisted_kv.machines.rows import BEGINNING, MACHINE_SHARD, ChangedRows, Changes, Row, Value
+from twisted_kv.machines.shard import KEY_SPACE
 
 _CONFIGURATION_SPACE: Final = "configuration"
 _OWED_SPACE: Final = "owed"
@@ -121,20 +124,25 @@ class GroupMachine:
         return self._chores
 
     def take_changes(self) -> Changes:
-        rows: dict[tuple[int, int, str, str], Value | None] = {}
+        spaces: dict[tuple[int, int, str], dict[str, Value | None]] = {}
         for (space, name), text in self._changed.items():
-            rows[MACHINE_SHARD, 0, space, name] = text
+            spaces.setdefault((MACHINE_SHARD, 0, space), {})[name] = text
         self._changed = {}
-        return Changes(self._copies.take(rows), rows)
+        return Changes(self._copies.take(spaces), ChangedRows(spaces))
 
     def load(self, rows: Iterable[Row]) -> None:
         """Rows as ``take_changes`` gave them, in ascending order of their keys."""
-        for row in rows:
-            assert row.value is not None, "a stored row has a value"
-            if row.shard == MACHINE_SHARD:
-                self._load_own(row, row.value)
-            else:
-                self._copies.load(row, row.value)
+        for (shard, num, space), found in groupby(rows, key=attrgetter("shard", "num", "space")):
+            if space == KEY_SPACE:
+                keys = {row.name: row.value for row in found}
+                self._copies.load_keys(shard, num, keys)  # type: ignore[arg-type]  # a stored row has a value
+                continue
+            for row in found:
+                assert row.value is not None, "a stored row has a value"
+                if row.shard == MACHINE_SHARD:
+                    self._load_own(row, row.value)
+                else:
+                    self._copies.load(row, row.value)
         self._chores = None
 
     def clear(self) -> None:

@@ -6,6 +6,7 @@ it. What belongs to the machine as a whole stands under shard -1. This module kn
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -65,13 +66,66 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 BEGINNING: Final = Cursor()
 
 
+class ChangedRows(Mapping[tuple[int, int, str, str], "Value | None"]):
+    """Changed rows by key; None deletes. In ascending order of their keys.
+
+    Held as one map for each copy and space, as copies keep them: taking them costs the same however many changed, and
+    they are put in order as they are read, one space of one copy at a time.
+
+    Args:
+        spaces: (shard, num, space) → name → value; they belong to this object from now on.
+    """
+
+    def __init__(self, spaces: dict[tuple[int, int, str], dict[str, Value | None]] | None = None) -> None:
+        self._spaces = spaces or {}
+
+    @classmethod
+    def of(cls, rows: Mapping[tuple[int, int, str, str], Value | None]) -> ChangedRows:
+        """The same rows."""
+        changed = cls()
+        for (shard, num, space, name), value in rows.items():
+            changed._spaces.setdefault((shard, num, space), {})[name] = value
+        return changed
+
+    def __len__(self) -> int:
+        return sum(map(len, self._spaces.values()))
+
+    def __iter__(self) -> Iterator[tuple[int, int, str, str]]:
+        for row in self.rows():
+            yield row.shard, row.num, row.space, row.name
+
+    def __getitem__(self, key: tuple[int, int, str, str]) -> Value | None:
+        return self._spaces[key[:3]][key[3]]
+
+    def rows(self) -> Iterator[Row]:
+        """All of them; a store that is written in its own order touches no page twice."""
+        for (shard, num, space), named in sorted(self._spaces.items(), key=_place):
+            for name, value in sorted(named.items(), key=_name):
+                yield Row(shard, num, space, name, value)
+
+    def upon(self, older: ChangedRows, gone: set[tuple[int, int]]) -> ChangedRows:
+        """These, and what is older and not among them, but nothing older of the copies that are gone."""
+        spaces = dict(self._spaces)
+        for place, named in older._spaces.items():
+            if place[:2] not in gone:
+                spaces[place] = named | spaces[place] if place in spaces else named
+        return ChangedRows(spaces)
+
+
 class Changes(msgspec.Struct):
     """What a checkpoint has to write: the rows that changed, as they stood at one index.
 
     Attributes:
         dropped: copies (shard, num) of which every row goes, before ``rows`` are written.
-        rows: changed rows by key; None deletes.
     """
 
     dropped: list[tuple[int, int]]
-    rows: dict[tuple[int, int, str, str], Value | None]
+    rows: ChangedRows
+
+
+def _place(item: tuple[tuple[int, int, str], object]) -> tuple[int, int, str]:
+    return item[0]
+
+
+def _name(item: tuple[str, object]) -> str:
+    return item[0]

@@ -86,20 +86,19 @@ class Shard:
         sessions.record(session, sequence, digest, outcome)
         return outcome
 
-    def take(self) -> Iterator[tuple[str, str, Value | None]]:
-        """(space, name, value) of all that changed since the last call; None deletes. Costs what changed."""
+    def take(self) -> dict[str, dict[str, Value | None]]:
+        """space → name → value of all that changed since the last call; None deletes.
+
+        The map of changed keys is handed over as it is, so what this costs does not follow their number.
+        """
         changed, self._changed = self._changed, {}
-        for key, value in changed.items():
-            yield KEY_SPACE, key, value
         arrived, self._arrived = self._arrived, {}
         # Sessions that arrived first: what the sessions say themselves is newer.
-        for name, row in arrived.items():
-            yield SESSION_SPACE, name, row
-        for name, state in self.sessions.take_dirty():
-            yield SESSION_SPACE, name, state
+        arrived.update(self.sessions.take_dirty())
+        spaces: dict[str, dict[str, Value | None]] = {KEY_SPACE: changed, SESSION_SPACE: arrived}
         if self._ledger is not None:
-            for name, number in self._ledger.take():
-                yield LEDGER_SPACE, name, number
+            spaces[LEDGER_SPACE] = dict(self._ledger.take())
+        return {space: rows for space, rows in spaces.items() if rows}
 
     def install(self, rows: Iterable[Row]) -> None:
         """Take over rows of another group's copy, a later one in place of an earlier one; without a value it is gone.
@@ -126,6 +125,13 @@ class Shard:
         for name, value in sorted(self._waiting.items()):
             self.sessions.load(name, value)
         self._waiting = {}
+
+    def load_keys(self, keys: dict[str, Value]) -> None:
+        """Take back keys that were stored and are not here yet: what ``load`` does for each of them, at once."""
+        count = len(self.data) + len(keys)
+        self.data.update(keys)
+        assert len(self.data) == count, "a key comes once"
+        self.bytes += sum(map(size_of, keys)) + sum(map(size_of, keys.values()))
 
     def load(self, space: str, name: str, value: Value, complete: bool = True) -> None:
         """Take back a row that was stored, of a copy that was complete or not."""

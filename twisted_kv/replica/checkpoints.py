@@ -9,10 +9,11 @@ came after the checkpoint before, so that a follower a little behind needs no ro
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 
 from twisted_kv.codec import Malformed
 from twisted_kv.consensus.types import Entry, SnapshotFailed, SnapshotInstalled, SnapshotSource
-from twisted_kv.constants import ROWS_CHUNK_BYTES
+from twisted_kv.constants import ROWS_CHUNK_BYTES, STREAM_CHUNK_BYTES
 from twisted_kv.interfaces import (
     ICheckpoint,
     IDataStore,
@@ -32,7 +33,7 @@ from twisted_kv.interfaces import (
     NotSent,
     SaveRefused,
 )
-from twisted_kv.machines.rows import Changes, Row, RowKey
+from twisted_kv.machines.rows import ChangedRows, Changes, Row
 from twisted_kv.replica.replica import Replica
 from twisted_kv.transport.wire import PEER_ROWS, ROWS_ANSWER, ROWS_REQUEST, RowsAnswer, RowsRequest
 
@@ -89,17 +90,31 @@ class Checkpoints:
         self._failed = failed
         self._bytes = 0
         self._last: tuple[int, int] = (0, 0)
-        self._unwritten = Changes([], {})
+        self._unwritten = Changes([], ChangedRows())
         self._covered: deque[tuple[int, int]] = deque()
         self._kept_bytes = 0
         self._busy: Deferred[None] | None = None
         self._wanted: tuple[SnapshotSource, str] | None = None
         self._stopped = False
+        self._written = 0
+        self._written_rows = 0
+        self._written_seconds = 0.0
+        self._fetched_bytes = 0
 
     @property
     def busy(self) -> bool:
         """Whether a transaction is open."""
         return self._busy is not None
+
+    def status(self) -> Mapping[str, Any]:
+        """``checkpoints``: written since the start; ``checkpoint_rows``, ``checkpoint_ms``: of the last one;
+        ``fetched_bytes``: of a peer's rows that are on their way here, 0 when there are none."""
+        return {
+            "checkpoints": self._written,
+            "checkpoint_rows": self._written_rows,
+            "checkpoint_ms": round(1000 * self._written_seconds, 1),
+            "fetched_bytes": self._fetched_bytes,
+        }
 
     def applied(self, entries: tuple[Entry, ...]) -> None:
         """Count what was applied; begin a checkpoint when it is enough."""
@@ -154,9 +169,12 @@ class Checkpoints:
     async def _write(self, changes: Changes, index: int, term: int) -> None:
         """Write a checkpoint and cut the log; on a full disk the changes are kept for the next one."""
         self._unwritten = changes
+        begun = self._clock.seconds()
         try:
             await self._write_all(changes, index, term)
-            self._unwritten = Changes([], {})
+            self._unwritten = Changes([], ChangedRows())
+            self._written += 1
+            self._written_rows, self._written_seconds = len(changes.rows), self._clock.seconds() - begun
             self.log.debug("Checkpoint at {index}: {rows} rows", index=index, rows=len(changes.rows))
             await self._cut(index, term)
         except SaveRefused:
@@ -205,6 +223,8 @@ class Checkpoints:
             self._replica.step(SnapshotFailed())
         except SaveRefused as refused:
             await self._wait_for_room(source, refused)
+        finally:
+            self._fetched_bytes = 0
 
     async def _wait_for_room(self, source: SnapshotSource, refused: SaveRefused) -> None:
         """The disk is full. Everything is as before if the rows were refused; if it was the log, only a start helps."""
@@ -219,9 +239,10 @@ class Checkpoints:
     async def _fetch_and_replace(self, source: SnapshotSource, endpoint: str) -> None:
         run = self._data_disk.run
         checkpoint = await run(partial(self._data_store.checkpoint, True))
+        chunks: deque[tuple[Row, ...]] = deque()
         held = False
         try:
-            answer = await self._receive(checkpoint, endpoint)
+            answer = await self._receive(checkpoint, endpoint, chunks)
             await self._replica.hold()
             held = True
             if answer.index <= self._replica.applied:
@@ -237,38 +258,45 @@ class Checkpoints:
         # From here to the release the pump is still: the two files and the memory change as one.
         await run(partial(checkpoint.commit, answer.index, answer.term))
         await self._log_disk.run(partial(self._log_store.reset, answer.index, answer.term))
-        await self.load()
+        await self._replace(chunks)
         self._bytes = 0
-        self._unwritten = Changes([], {})
+        self._unwritten = Changes([], ChangedRows())
         self._covered = deque([(answer.index, answer.term)])
         self._last = (answer.index, answer.term)
         self.log.info("Rows of node {peer} installed at {index}", peer=source.peer, index=answer.index)
         self._replica.release(answer.index)
         self._replica.step(SnapshotInstalled(answer.index, answer.term))
 
-    async def _receive(self, checkpoint: ICheckpoint, endpoint: str) -> RowsAnswer:
+    async def _receive(self, checkpoint: ICheckpoint, endpoint: str, chunks: deque[tuple[Row, ...]]) -> RowsAnswer:
+        """All rows of the peer's snapshot; each chunk is written while the next one is on its way."""
         snapshot, after, first = 0, None, None
-        while True:
-            request = RowsRequest(self._gid, snapshot, after, ROWS_CHUNK_BYTES)
-            body = ROWS_REQUEST.encode(request)
-            answer = ROWS_ANSWER.decode(await self._network.call(endpoint, PEER_ROWS, body, ROWS_TIMEOUT_SECONDS))
-            first = first or answer
-            if answer.snapshot == 0 or (answer.index, answer.term) != (first.index, first.term):
-                raise FetchFailed("the peer's snapshot has expired")
-            if answer.rows:
-                await self._data_disk.run(partial(checkpoint.write, answer.rows))
-                after = answer.rows[-1].key
-            if answer.last:
-                return answer
-            snapshot = answer.snapshot
+        written: Deferred[None] = succeed(None)
+        try:
+            while True:
+                request = ROWS_REQUEST.encode(RowsRequest(self._gid, snapshot, after, STREAM_CHUNK_BYTES))
+                body = await self._network.call(endpoint, PEER_ROWS, request, ROWS_TIMEOUT_SECONDS)
+                answer = ROWS_ANSWER.decode(body)
+                first = first or answer
+                if answer.snapshot == 0 or (answer.index, answer.term) != (first.index, first.term):
+                    raise FetchFailed("the peer's snapshot has expired")
+                await written
+                if answer.rows:
+                    written = self._data_disk.run(partial(checkpoint.write, answer.rows))
+                    chunks.append(answer.rows)
+                    after = answer.rows[-1].key
+                    self._fetched_bytes += len(body)
+                if answer.last:
+                    return answer
+                snapshot = answer.snapshot
+        except Exception:
+            await written  # whatever else has failed: a write that did is told first
+            raise
 
-    async def load(self) -> None:
-        """Build the machine anew from the rows on disk."""
+    async def _replace(self, chunks: deque[tuple[Row, ...]]) -> None:
+        """Build the machine anew of what was written: its values are those that came, and are not read again."""
         self._machine.clear()
-        after: RowKey | None = None
-        while rows := await self._data_disk.run(partial(self._data_store.rows, after, ROWS_CHUNK_BYTES)):
-            self._machine.load(rows)
-            after = rows[-1].key
+        while chunks:
+            self._machine.load(chunks.popleft())
             await self._next_turn()
         self._machine.take_changes()
 
@@ -306,17 +334,14 @@ class Checkpoints:
 
 def merged(older: Changes, newer: Changes) -> Changes:
     """Both, as one: newer rows replace older ones, and a copy dropped since takes its older rows with it."""
-    gone = set(newer.dropped)
-    rows = {key: value for key, value in older.rows.items() if key[:2] not in gone}
-    return Changes(older.dropped + newer.dropped, rows | newer.rows if rows else newer.rows)
+    return Changes(older.dropped + newer.dropped, newer.rows.upon(older.rows, set(newer.dropped)))
 
 
 def slices(changes: Changes) -> Iterator[list[Row]]:
-    """The changed rows in pieces of at most SLICE_ROWS rows and about ROWS_CHUNK_BYTES."""
+    """The changed rows in pieces of at most SLICE_ROWS rows and about ROWS_CHUNK_BYTES, in the order of their keys."""
     rows: list[Row] = []
     size = 0
-    for (shard, num, space, name), value in changes.rows.items():
-        row = Row(shard, num, space, name, value)
+    for row in changes.rows.rows():
         rows.append(row)
         size += row.size
         if len(rows) >= SLICE_ROWS or size >= ROWS_CHUNK_BYTES:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -70,6 +71,9 @@ class Parts:
 
     Attributes:
         peers: node → client endpoint string of every member, this one included.
+        log_disk: saves; nothing is answered before it has.
+        data_disk: writes checkpoints, large commits among them.
+        read_disk: reads rows, at a start and for a peer, a row a step.
         make_core: (node, voters, restored, applied) → core.
         codec: of tuples of the core's messages.
         consensus: the name of the core, fixed with the directory.
@@ -83,6 +87,7 @@ class Parts:
     directory: IDirectory
     log_disk: IDisk
     data_disk: IDisk
+    read_disk: IDisk
     network: INetwork
     clock: IReactorTime
     random: Random
@@ -121,7 +126,7 @@ class Member:
         self._voters: Voters = {}
         self._stopped = False
         self._stopping: Deferred[None] | None = None
-        self._snapshots = Snapshots(parts.gid, parts.directory.data, parts.data_disk, parts.clock)
+        self._snapshots = Snapshots(parts.gid, parts.directory.data, parts.read_disk, parts.clock)
         self._formation = Formation(
             bound_hello(parts),
             parts.peers,
@@ -188,23 +193,37 @@ class Member:
             role = "stopped" if self._stopped else core.role.value
             facts |= {"role": role, "term": core.term, "leader": core.leader, "applied": core.applied}
             facts |= {"commit": core.commit, "voter": core.role is not Role.COPY}
+        if self._checkpoints is not None:
+            facts |= self._checkpoints.status()
         return facts | dict(parts.machine.status())
 
     # ── start and stop ─────────────────────────────────────────────────────────────────────────────
 
     async def _start(self) -> None:
         parts = self._parts
-        restored = await parts.log_disk.run(parts.directory.log.restore)
+        # Nothing else is done with the log yet, and to read it takes a while.
+        restored = await parts.data_disk.run(parts.directory.log.restore)
         index, _ = await parts.data_disk.run(parts.directory.data.position)
-        after: RowKey | None = None
-        parts.machine.clear()
-        while rows := await parts.data_disk.run(partial(parts.directory.data.rows, after, ROWS_CHUNK_BYTES)):
-            parts.machine.load(rows)
-            after = rows[-1].key
-        parts.machine.take_changes()
+        await self._load()
+        if self._stopped:
+            return
         voters = await self._formation.start()
         if not self._stopped:
             self._run(voters, restored, index)
+
+    async def _load(self) -> None:
+        """Build the machine from the rows on disk; who asks meanwhile is answered."""
+        parts = self._parts
+        after: RowKey | None = None
+        parts.machine.clear()
+        while not self._stopped:
+            rows = await parts.read_disk.run(partial(parts.directory.data.rows, after, ROWS_CHUNK_BYTES))
+            if not rows:
+                break
+            parts.machine.load(rows)
+            after = rows[-1].key
+            await deferLater(parts.clock, 0)
+        parts.machine.take_changes()
 
     def _run(self, voters: Voters, restored: Restored, applied: int) -> None:
         parts = self._parts
@@ -251,6 +270,7 @@ class Member:
         if self._checkpoints is not None:
             await self._checkpoints.stop()
         self._snapshots.stop()
+        await self._parts.read_disk.close()
         await self._parts.data_disk.close()
         await self._parts.log_disk.close()
         self._parts.directory.close()

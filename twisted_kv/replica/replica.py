@@ -29,7 +29,7 @@ from twisted_kv.consensus.types import (
     Status,
     TransferLeadership,
 )
-from twisted_kv.constants import ELECTION_TICKS, TICK_SECONDS
+from twisted_kv.constants import APPLY_BYTES_MAX, ELECTION_TICKS, TICK_SECONDS
 from twisted_kv.interfaces import IConsensus, IDisk, ILogStore, IStateMachine, SaveRefused
 from twisted_kv.replica.mail import Mail
 from twisted_kv.replica.pending import PendingCommands, PendingReads
@@ -233,16 +233,20 @@ class Replica:
     def _pump(self) -> None:
         self._turn = None
         self._pumping = True
+        enough = False
         try:
-            while not (self._carrying or self._held or self._stopped):
+            while not (enough or self._carrying or self._held or self._stopped):
                 ready = self._core.ready()
                 if ready is None:
                     break
                 self._carry_out(ready)
+                enough = _fills_a_turn(ready.committed)
         except Exception:
             self._fail(Failure())
         finally:
             self._pumping = False
+        if enough:
+            self.wake()
 
     def _carry_out(self, ready: Ready) -> None:
         self._carrying = True
@@ -352,3 +356,8 @@ class Replica:
         self.log.failure("This replica stops", failure)
         self.stop()
         self._witness.failed(failure)
+
+
+def _fills_a_turn(entries: tuple[Entry, ...]) -> bool:
+    """Whether these are most of what may be applied in one turn: others may wait to be heard."""
+    return 2 * sum([len(command) for entry in entries for command in entry.commands]) >= APPLY_BYTES_MAX

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_kv.codec import Malformed
-from twisted_kv.constants import ROWS_CHUNK_BYTES
+from twisted_kv.constants import STREAM_CHUNK_BYTES
 from twisted_kv.interfaces import IDataStore, IDisk, ISnapshot
 from twisted_kv.machines.rows import RowKey
 from twisted_kv.transport.wire import ROWS_ANSWER, ROWS_REQUEST, RowsAnswer, RowsRequest
@@ -56,7 +56,7 @@ class Snapshots:
         if number not in self._open:
             return ROWS_ANSWER.encode(EXPIRED)
         snapshot, _ = self._open[number]
-        size = min(request.bytes_max, ROWS_CHUNK_BYTES)
+        size = min(request.bytes_max, STREAM_CHUNK_BYTES)
         rows = await self._disk.run(partial(snapshot.rows, request.after, size))
         last = not rows
         if last:

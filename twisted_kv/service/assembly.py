@@ -29,7 +29,7 @@ from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
 from twisted_kv.service.settings import Settings
 from twisted_kv.storage.directory import open_directory
-from twisted_kv.storage.disk import choose_disk
+from twisted_kv.storage.disk import choose_disk, disk_for_bulk
 from twisted_kv.transport.endpoints import check_endpoint
 from twisted_kv.transport.network import PBNetwork
 
@@ -125,7 +125,11 @@ def _member(
 ) -> Member:
     core = CORES[settings.consensus]
     directory = open_directory(str(settings.data))
-    disks = [choose_disk(str(settings.data), reactor) for _ in range(2)]
+    log_disk, data_disk, read_disk = disks = (
+        choose_disk(str(settings.data), reactor),
+        disk_for_bulk(reactor),
+        choose_disk(str(settings.data), reactor),
+    )
     try:
         parts = Parts(
             kind=kind,
@@ -133,8 +137,9 @@ def _member(
             node=settings.node,
             peers=settings.peers,
             directory=directory,
-            log_disk=disks[0],
-            data_disk=disks[1],
+            log_disk=log_disk,
+            data_disk=data_disk,
+            read_disk=read_disk,
             network=network,
             clock=reactor,
             random=random,

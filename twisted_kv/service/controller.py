@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from twisted.python.failure import Failure
 
 from twisted_kv.service.assembly import assemble_controller, controller_clerk, network_of
+from twisted_kv.service.collector import set_aside
 from twisted_kv.service.life import ServerService
 from twisted_kv.service.options import PeerOptions, flags_of, parameters_of
 from twisted_kv.service.plain import controller_names
@@ -37,7 +38,9 @@ def makeService(options: Options) -> ServerService:
 
     # Before the first callLater: timers must not follow the wall clock (hazard §0.1).
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    return ServerService("kv-controller", reactor, partial(controller_server, options.settings, reactor))
+    return ServerService(
+        "kv-controller", reactor, partial(controller_server, options.settings, reactor), settle=set_aside
+    )
 
 
 def controller_server(settings: Settings, reactor: Any, failed: Callable[[Failure], None]) -> ListeningServer:

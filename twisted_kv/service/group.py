@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from twisted.python.failure import Failure
 
 from twisted_kv.service.assembly import assemble_group, key_clerk, network_of
+from twisted_kv.service.collector import set_aside
 from twisted_kv.service.life import ServerService
 from twisted_kv.service.options import ControllersOption, PeerOptions, flags_of, parameters_of
 from twisted_kv.service.plain import group_names
@@ -36,7 +37,7 @@ def makeService(options: Options) -> ServerService:
 
     # Before the first callLater: timers must not follow the wall clock (hazard §0.1).
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    return ServerService("kv-group", reactor, partial(group_server, options.settings, reactor))
+    return ServerService("kv-group", reactor, partial(group_server, options.settings, reactor), settle=set_aside)
 
 
 def group_server(settings: Settings, reactor: Any, failed: Callable[[Failure], None]) -> ListeningServer:

@@ -55,6 +55,7 @@ class ServerService(Service):
         reactor: runs the server, and is stopped when the server ends by itself.
         make: the server; it is given whom to tell when it must stop by itself.
         leave: ends the process with a status once the reactor has stopped.
+        settle: called once, before anything is opened and when all modules are here.
     """
 
     log = Logger()
@@ -65,11 +66,13 @@ class ServerService(Service):
         reactor: Any,
         make: Callable[[Callable[[Failure], None]], Server],
         leave: Callable[[int], None] | None = None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         self.setName(title)
         self._reactor = reactor
         self._make = make
         self._leave = leave or leave_with
+        self._settle = settle
         self._server: Server | None = None
         self._starting = False
         self._refused: Failure | None = None
@@ -82,6 +85,7 @@ class ServerService(Service):
             StartFailed: it failed at once; the line was printed.
         """
         super().startService()
+        self._settle()
         self._starting = True
         try:
             self._server = self._make(self._failed)

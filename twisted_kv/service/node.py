@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from twisted_kv.errors import KVError
 from twisted_kv.service.assembly import assemble_controller, assemble_group, controller_clerk, key_clerk, network_of
+from twisted_kv.service.collector import set_aside
 from twisted_kv.service.life import ServerService
 from twisted_kv.service.options import ServiceOptions, flags_of, parameters_of
 from twisted_kv.service.plain import AdminClerk, controller_names, group_names
@@ -52,7 +53,7 @@ def makeService(options: Options) -> ServerService:
 
     # Before the first callLater: timers must not follow the wall clock (hazard §0.1).
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    return ServerService("kv-node", reactor, partial(node_server, options.settings, reactor))
+    return ServerService("kv-node", reactor, partial(node_server, options.settings, reactor), settle=set_aside)
 
 
 def node_server(settings: Settings, reactor: Any, failed: Callable[[Failure], None]) -> ListeningServer:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeVar
 
 from twisted_kv.machines.rows import Row, RowKey, Value
 from twisted_kv.storage.schema import DATA, checksum
@@ -23,6 +24,11 @@ from twisted_kv.storage.sqlite_file import SqliteFile, damaged, open_reader, rea
 
 _ROW_BYTES: Final = 64
 _BEFORE_ALL: Final = (-(1 << 63), 0, "", "")
+
+_STATEMENT_ROWS: Final = 250
+_STATEMENTS_KEPT: Final = 16
+
+T = TypeVar("T")
 
 
 class Tally(NamedTuple):
@@ -90,6 +96,8 @@ class Checkpoint:
         self._file = file
         self._open = True
         self._index_before, _, tally = _standing(file.connection, file.path)
+        # No row stands behind it; None where nobody has looked.
+        self._end: tuple[int, int, str, str] | None = _BEFORE_ALL if fresh else None
         self._row_count, self._crc_sum = Tally() if fresh else tally
         with file.guarded() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -102,16 +110,15 @@ class Checkpoint:
         written = [(*key, value, _crc(*key, value)) for key, value in changed.items() if value is not None]
         deleted = [key for key, value in changed.items() if value is None]
         with self._file.guarded() as connection:
-            for key in changed:
-                self._forget(connection, key)
-            connection.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET value = excluded.value, crc = excluded.crc",
-                written,
-            )
+            if not self._follow_all(list(changed)):
+                for keys in _some(list(changed)):
+                    self._forget(connection, keys)
+            for some in _some(written):
+                connection.execute(_upsert(len(some)), [field for row in some for field in row])
             connection.executemany("DELETE FROM rows WHERE shard = ? AND num = ? AND space = ? AND name = ?", deleted)
+            self._file.sync_wal()
         self._row_count += len(written)
-        self._crc_sum += sum(crc for *_, crc in written)
+        self._crc_sum += sum([crc for *_, crc in written])
 
     def drop(self, shard: int, num: int, rows_max: int) -> bool:
         assert self._open
@@ -139,7 +146,7 @@ class Checkpoint:
         with self._file.guarded() as connection:
             connection.execute("REPLACE INTO position VALUES (1, ?, ?, ?, ?, ?)", (*facts, checksum(*facts)))
             connection.execute("COMMIT")
-        self._file.move_wal()
+        self._file.give_back_wal()
 
     def abort(self) -> None:
         """Forget all of it; harmless when it has failed already."""
@@ -147,13 +154,20 @@ class Checkpoint:
         if self._file.connection.in_transaction:
             self._file.connection.execute("ROLLBACK")
 
-    def _forget(self, connection: sqlite3.Connection, key: Sequence[int | str]) -> None:
-        found = connection.execute(
-            "SELECT crc FROM rows WHERE shard = ? AND num = ? AND space = ? AND name = ?", key
-        ).fetchone()
-        if found is not None:
-            self._row_count -= 1
-            self._crc_sum -= found[0]
+    def _follow_all(self, keys: list[tuple[int, int, str, str]]) -> bool:
+        """Whether they stand behind all that there is, as the rows of a snapshot do: then they replace nothing."""
+        if self._end is None or not keys:
+            return False
+        follow = keys[0] > self._end and keys == sorted(keys)
+        self._end = max(self._end, *keys)
+        return follow
+
+    def _forget(self, connection: sqlite3.Connection, keys: Sequence[tuple[int, int, str, str]]) -> None:
+        """Take what will be replaced or deleted out of the tally."""
+        found = connection.execute(_tally(len(keys)), [field for key in keys for field in key])
+        row_count, crc_sum = found.fetchone()
+        self._row_count -= row_count
+        self._crc_sum -= crc_sum
 
 
 class Snapshot:
@@ -214,25 +228,47 @@ class _Reading:
             start,
         )
         page: list[Row] = []
-        size = 0
-        for shard, num, space, name, value, crc in found:
-            if not _sound(shard, num, space, name, value, crc):
-                raise damaged(self._path, f"a row of copy ({shard}, {num})")
-            size += _ROW_BYTES + len(name) + len(value)
-            if page and size > bytes_max:
-                break
-            page.append(Row(shard, num, space, name, value))
-            self._row_count += 1
-            self._crc_sum += crc
-        found.close()
+        size = crc_sum = 0
+        try:
+            for shard, num, space, name, value, crc in found:
+                # Damage can change the type of a field, too: SQLite does not look again, not even in a STRICT table.
+                if _crc(shard, num, space, name, value) != crc:
+                    raise TypeError
+                size += _ROW_BYTES + len(name) + len(value)
+                if size > bytes_max and page:
+                    break
+                page.append(Row(shard, num, space, name, value))
+                crc_sum += crc
+        except TypeError:
+            raise damaged(self._path, f"a row of copy ({shard}, {num})") from None
+        finally:
+            found.close()
+        self._row_count += len(page)
+        self._crc_sum += crc_sum
         return page
 
 
-def _sound(shard: int, num: int, space: object, name: object, value: object, crc: int) -> bool:
-    # A flipped bit can change the type of a field as well: SQLite does not look again, not even in a STRICT table.
-    if not (isinstance(space, str) and isinstance(name, str) and isinstance(value, str | bytes)):
-        return False
-    return _crc(shard, num, space, name, value) == crc
+def _some(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Pieces for one statement each: in a thread the GIL is given up and taken back with every step of one."""
+    for start in range(0, len(rows), _STATEMENT_ROWS):
+        yield rows[start : start + _STATEMENT_ROWS]
+
+
+@lru_cache(_STATEMENTS_KEPT)
+def _upsert(count: int) -> str:
+    return (
+        f"INSERT INTO rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * count)} "
+        "ON CONFLICT DO UPDATE SET value = excluded.value, crc = excluded.crc"
+    )
+
+
+@lru_cache(_STATEMENTS_KEPT)
+def _tally(count: int) -> str:
+    # The keys first, and each looked up: the planner would rather read all rows.
+    return (
+        f"WITH wanted (shard, num, space, name) AS (VALUES {', '.join(['(?, ?, ?, ?)'] * count)}) "
+        "SELECT count(*), coalesce(sum(crc), 0) FROM wanted CROSS JOIN rows USING (shard, num, space, name)"
+    )
 
 
 def _crc(shard: int, num: int, space: str, name: str, value: Value) -> int:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorFromThreads
 
 T = TypeVar("T")
 
@@ -79,6 +77,15 @@ def choose_disk(path: str, reactor: Any) -> InlineDisk | ThreadDisk:
         reactor: an IReactorTime and IReactorFromThreads.
     """
     return ThreadDisk(reactor) if fsync_seconds(path, reactor.seconds) > SLOW_FSYNC_SECONDS else InlineDisk()
+
+
+def disk_for_bulk(reactor: Any) -> InlineDisk | ThreadDisk:
+    """The disk for what may take a second wherever the directory lies, the commit of many rows for one: a thread.
+
+    Args:
+        reactor: one that takes no calls from threads, as a test's clock, has everything done inline.
+    """
+    return ThreadDisk(reactor) if IReactorFromThreads.providedBy(reactor) else InlineDisk()
 
 
 def fsync_seconds(path: str, seconds: Callable[[], float]) -> float:

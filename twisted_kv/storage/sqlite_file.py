@@ -17,6 +17,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -39,6 +40,9 @@ _WAL_KEPT_BYTES: Final = 4 * MIB
 _LOCK_SECONDS: Final = 1.0
 _COMMIT_PAGES: Final = 2
 
+# macOS has none.
+_sync_data: Final = getattr(os, "fdatasync", os.fsync)
+
 Statement = tuple[str, Sequence[Any]]
 
 
@@ -58,13 +62,10 @@ class SqliteFile:
         self.path = path
         self.kind = kind
         self._wal_path = f"{path}-wal"
+        self._wal: int | None = None
+        self._durable = synchronous in DURABLE
         self._unmoved_bytes = 0
-        try:
-            with open(self._wal_path, "rb") as file:
-                complaint = wal.damage(file.read())
-        except FileNotFoundError:
-            complaint = None
-        if complaint:
+        if complaint := _lost_in_wal(path):
             raise damaged(self._wal_path, complaint)
         with reading(path):
             self.connection = _connect(path, "rw")
@@ -116,6 +117,19 @@ class SqliteFile:
                 raise SaveRefused(f"{self.path}: {error}") from error
             raise
 
+    def sync_wal(self) -> None:
+        """Bring to the disk what an open transaction has written so far.
+
+        Written at its commit, all of it, it would keep every other fsync on this disk waiting, that of a log too.
+
+        Raises:
+            OSError: unknown; the process must stop, for the kernel may have dropped what it could not write.
+        """
+        if self._durable:
+            if self._wal is None:
+                self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
+            _sync_data(self._wal)
+
     def move_wal(self, how: Literal["PASSIVE", "TRUNCATE"] = "PASSIVE") -> None:
         """Copy what was committed from the write-ahead log to its place. A full disk keeps it where it is.
 
@@ -128,6 +142,12 @@ class SqliteFile:
             if not is_disk_full(error):
                 raise
 
+    def give_back_wal(self) -> None:
+        """Move all of the write-ahead log, and cut its file back where it is large; waits a moment for readers."""
+        self.move_wal()
+        if self._wal_bytes() > _WAL_KEPT_BYTES:
+            self.move_wal("TRUNCATE")
+
     def bytes_used(self) -> int:
         """Bytes of pages in use, and of the write-ahead log; pages that were freed are reused, not counted."""
         (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
@@ -136,6 +156,9 @@ class SqliteFile:
 
     def close(self) -> None:
         """Roll back what is open, and close."""
+        if self._wal is not None:
+            os.close(self._wal)
+            self._wal = None
         self.connection.close()
 
     def _set_pragmas(self, synchronous: str) -> None:
@@ -163,6 +186,33 @@ class SqliteFile:
 def open_reader(path: str) -> sqlite3.Connection:
     """A connection that cannot write. While it holds a transaction, the write-ahead log grows."""
     return _connect(path, "ro")
+
+
+def _lost_in_wal(path: str) -> str | None:
+    """What SQLite would drop without a word from the write-ahead log, as it finds it now (wal)."""
+    try:
+        with open(f"{path}-wal", "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return None
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                return wal.damage(content, _accepted_frames(path))
+    except FileNotFoundError:
+        return None
+
+
+def _accepted_frames(path: str) -> int:
+    with reading(path):
+        # Reading recovers the index of the write-ahead log, and changes nothing else.
+        connection = open_reader(path)
+        try:
+            connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        finally:
+            connection.close()
+    try:
+        with open(f"{path}-shm", "rb") as file:
+            return wal.accepted(file.read(96))
+    except FileNotFoundError:
+        return 0
 
 
 def damaged(path: str, complaint: str) -> Damaged:

@@ -8,7 +8,11 @@ written only after the one before is durable, so what stands *validly behind a c
 Refuses to judge: the very last transaction (a torn write looks the same), and a file cut off at a frame, which is a
 valid shorter log.
 
-Source: https://sqlite.org/fileformat2.html section 4; hazard 34. Pure: bytes in, words out.
+A checksum takes 4 µs for each 16 bytes of Python's time, and a checkpoint of rows may leave 200 MiB; so what SQLite
+has found right is not looked at again, and what follows only if a commit can be in it.
+
+Source: https://sqlite.org/fileformat2.html section 4; https://sqlite.org/walformat.html section 2; hazard 34. Pure:
+bytes in, words out.
 """
 
 from __future__ import annotations
@@ -16,17 +20,38 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from mmap import mmap
 
 _HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
+_INDEX_HEADER_BYTES = 48
 _MAGIC = 0x377F0682  # with the lowest bit set, checksums read words big endian
 _WORD = 0xFFFFFFFF
 
 Sum = tuple[int, int]
 
 
-def damage(wal: bytes) -> str | None:
+def accepted(index: bytes) -> int:
+    """How many frames SQLite has accepted, by the head of the -shm file; 0 where it does not say.
+
+    Args:
+        index: the first 96 bytes, as a recovery has left them: the same 48 twice, in the order of this machine.
+
+    >>> accepted(b"")
+    0
+    """
+    head = index[:_INDEX_HEADER_BYTES]
+    if len(head) < _INDEX_HEADER_BYTES or head != index[_INDEX_HEADER_BYTES : 2 * _INDEX_HEADER_BYTES] or not head[12]:
+        return 0
+    (frames,) = struct.unpack_from("=I", head, 16)
+    return int(frames)
+
+
+def damage(wal: bytes | mmap, right: int = 0) -> str | None:
     """What is wrong with the bytes of a -wal file, or None when SQLite will lose nothing that was durable.
+
+    Args:
+        right: so many frames at its beginning are known to be right.
 
     >>> damage(b"") is None
     True
@@ -41,8 +66,11 @@ def damage(wal: bytes) -> str | None:
         shares = salt == first[0] or other_salt == first[1]
         return "its header is damaged" if shares else None
     frames = _Frames(wal, page_bytes, bool(magic & 1), (salt, other_salt))
-    reached: Sum = (stored[0], stored[1])
-    for number in range(len(frames)):
+    right = min(right, len(frames))
+    if not frames.may_be_durable_behind(right):
+        return None
+    reached: Sum = frames.stored(right - 1) if right else (stored[0], stored[1])
+    for number in range(right, len(frames)):
         computed = frames.computed(number, reached)
         if computed != frames.stored(number):
             lost = frames.durable_behind(number, computed)
@@ -54,7 +82,7 @@ def damage(wal: bytes) -> str | None:
 class _Frames:
     """The frames of a log, each a page that changed; a checksum continues that of the frame before."""
 
-    def __init__(self, wal: bytes, page_bytes: int, big_endian: bool, salts: tuple[int, int]) -> None:
+    def __init__(self, wal: bytes | mmap, page_bytes: int, big_endian: bool, salts: tuple[int, int]) -> None:
         self._wal = wal
         self._salts = salts
         self._bytes = _FRAME_HEADER_BYTES + page_bytes
@@ -77,6 +105,13 @@ class _Frames:
             return None
         head = _checksum(self._head.unpack_from(self._wal, at), before)
         return _checksum(self._page.unpack_from(self._wal, at + _FRAME_HEADER_BYTES), head)
+
+    def may_be_durable_behind(self, first: int) -> bool:
+        """Whether some frame from ``first`` on says that it ends a transaction, and the next one is of this log."""
+        return any(
+            self._commits(number) and struct.unpack_from(">2I", self._wal, self._at(follower) + 8) == self._salts
+            for number, follower in pairwise(range(first, len(self)))
+        )
 
     def durable_behind(self, bad: int, computed: Sum | None) -> bool:
         """Whether some frame from ``bad`` on ends a transaction and is followed by a valid one.

@@ -41,7 +41,7 @@ class RaftSettings(msgspec.Struct, frozen=True):
     window_bytes: int = 8 * constants.MIB
     append_bytes_max: int = 1 * constants.MIB
     entry_bytes_max: int = constants.ENTRY_BYTES_MAX
-    committed_bytes_max: int = 4 * constants.MIB
+    committed_bytes_max: int = constants.APPLY_BYTES_MAX
 
     def __post_init__(self) -> None:
         assert 0 < self.heartbeat_ticks < self.election_ticks

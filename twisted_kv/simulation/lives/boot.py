@@ -235,6 +235,7 @@ class Booting:
             directory=directory,
             log_disk=SavingDisk(disks[0], self._watch.found, seat.name),
             data_disk=disks[1],
+            read_disk=disks[1],
             network=SeenNetwork(network, self._sights, term),
             clock=host.clock,
             random=random,
