@@ -140,6 +140,30 @@ def cpu_seconds_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
+def memory_bytes_of(pid: int) -> int:
+    """What a process holds in memory; 0 of one that is gone."""
+    return 1024 * _number_of(_text(f"/proc/{pid}/status"), "VmRSS:")
+
+
+def written_bytes_of(pid: int) -> int:
+    """What a process has made the kernel write to disks; 0 of one that is gone."""
+    return _number_of(_text(f"/proc/{pid}/io"), "write_bytes:")
+
+
+def bytes_on_disk(directory: Path) -> dict[str, int]:
+    """Name → bytes that each file of a directory takes on its disk."""
+    return {path.name: 512 * path.stat().st_blocks for path in sorted(directory.iterdir()) if path.is_file()}
+
+
+def _number_of(text: str, name: str) -> int:
+    """Of the line of a file of /proc that begins with this name.
+
+    >>> _number_of("VmPeak: 9 kB\\nVmRSS:   12 kB\\n", "VmRSS:")
+    12
+    """
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(name)), 0)
+
+
 def _text(path: str) -> str:
     with suppress(OSError):
         return Path(path).read_text()

@@ -22,6 +22,7 @@ from benchmarks.tasks import GAP_SECONDS, Outcome, Task
 LOOK_SECONDS: Final = 0.05
 FILL_AT_ONCE: Final = 256
 AFTER_ERROR_SECONDS: Final = 0.01
+VALUES: Final = 61
 
 
 class Client(Protocol):
@@ -48,6 +49,15 @@ def key(number: int) -> str:
     'bench/00000007'
     """
     return f"bench/{number:08d}"
+
+
+def values_of(size: int) -> list[str]:
+    """Different values of a size: a store that is given the same one again may see that there is nothing to write.
+
+    >>> values_of(4)[:2]
+    ['00vv', '01vv']
+    """
+    return [f"{number:02d}".ljust(size, "v")[:size] for number in range(VALUES)]
 
 
 def main(connect: Connect) -> None:
@@ -119,7 +129,7 @@ async def measure(reactor: Any, task: Task, clients: list[Client]) -> Outcome:
     """The closed loop."""
     latencies: list[int] = []
     errors: list[str] = []
-    value = "v" * task.value_bytes
+    values = values_of(task.value_bytes)
     chance = Random(task.seed)
     began = perf_counter() + task.warmup_seconds
     ends = began + task.seconds
@@ -134,7 +144,7 @@ async def measure(reactor: Any, task: Task, clients: list[Client]) -> Outcome:
             name = key(int(chance.random() * task.keys))
             try:
                 if not getting:
-                    await client.put(name, value)
+                    await client.put(name, values[len(latencies) % VALUES])
                 elif len(await client.get(name)) != task.value_bytes:
                     raise LookupError("a key that was filled has no value")
             except Exception as error:

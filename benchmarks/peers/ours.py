@@ -73,6 +73,10 @@ class Ours(Replicated):
     def endpoints(self) -> tuple[str, ...]:
         return (f"tcp:127.0.0.1:{self._controller}",)
 
+    def servers(self) -> tuple[str, ...]:
+        """Of the group, in the order of their nodes."""
+        return tuple(f"tcp:127.0.0.1:{port}" for port in self._group)
+
     def load(self, task: Task) -> list[str]:
         return python("benchmarks.loads.ours", task.as_argument())
 

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from benchmarks.machine import Machine, _busy_ticks, described, file_system, processor
+from benchmarks.machine import (
+    Machine,
+    _busy_ticks,
+    _number_of,
+    bytes_on_disk,
+    described,
+    file_system,
+    memory_bytes_of,
+    processor,
+    written_bytes_of,
+)
 
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0
@@ -51,3 +62,15 @@ def test_this_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "forgets"), [("tmpfs (rw)", True), ("ext4 (rw)", False)])
 def test_memory_is_no_disk(kind: str, forgets: bool) -> None:
     assert Machine(1, "p", 1.0, "k", kind, (1.0, 1.0), "3", "3").forgets is forgets
+
+
+def test_what_a_process_holds_and_what_a_directory_takes(tmp_path: Path) -> None:
+    assert _number_of("VmPeak:\t 9 kB\nVmRSS:\t 12 kB\n", "VmRSS:") == 12
+    assert _number_of("", "VmRSS:") == 0
+    assert memory_bytes_of(os.getpid()) > 1_000_000
+    assert memory_bytes_of(-1) == written_bytes_of(-1) == 0
+    (tmp_path / "a").write_bytes(b"x" * 10_000)
+    (tmp_path / "inside").mkdir()
+    found = bytes_on_disk(tmp_path)
+    assert list(found) == ["a"]
+    assert found["a"] >= 10_000
