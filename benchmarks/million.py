@@ -22,7 +22,16 @@ import click
 from benchmarks.children import Children, Failed
 from benchmarks.command import Ended
 from benchmarks.goals import TIMES_KEYS, Figure, Look, answers_per_second, first_at, longest_stall_ms, table
-from benchmarks.machine import Machine, bytes_on_disk, cpu_seconds_of, described, memory_bytes_of, written_bytes_of
+from benchmarks.machine import (
+    BUSY_CORES,
+    Machine,
+    bytes_on_disk,
+    cpu_seconds_of,
+    described,
+    memory_bytes_of,
+    others_cores,
+    written_bytes_of,
+)
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.peer import python
 from benchmarks.tasks import PATIENCE_SECONDS, Outcome, Task
@@ -79,12 +88,14 @@ class Record:
 
     Attributes:
         spans: (what was done, from, to) in seconds since 1970.
+        others_cores: in use by other programs before anything was started.
         reason: why there is nothing more, or "".
     """
 
     figures: list[Figure] = field(default_factory=list)
     spans: list[tuple[str, float, float]] = field(default_factory=list)
     costs: dict[str, Cost] = field(default_factory=dict)
+    others_cores: float = 0.0
     version: str = ""
     reason: str = ""
 
@@ -165,6 +176,7 @@ class Run:
     def go(self) -> None:
         """Everything, in order; the record is filled as it comes."""
         self._record.version = self._peer.prepare(self._directory)
+        self._record.others_cores = others_cores()
         try:
             self._everything()
         except Failed as failed:
@@ -419,8 +431,10 @@ def words(plan: Plan, machine: Machine, record: Record) -> str:
         f"{plan.keys:,} keys, values of {plan.value_bytes} bytes, one group of three servers and one controller on "
         f"this machine, loads of {plan.clients} clients for {plan.seconds:g} s"
     )
+    busy = "A BUSY MACHINE, so no figures to keep: " if record.others_cores > BUSY_CORES else ""
+    others = f"{busy}other programs used {record.others_cores:.2f} cores before the run"
     failed = [f"NOT TO THE END: {record.reason}"] if record.reason else []
-    return "\n".join([*machine.lines(), f"twisted-kv: {record.version}", about, *failed]) + "\n"
+    return "\n".join([*machine.lines(), f"twisted-kv: {record.version}", about, others, *failed]) + "\n"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -11,12 +11,13 @@ import sys
 import time
 from typing import Any, Final
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.task import deferLater
 from twisted.spread import pb
 
 LOOK_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 5.0
 
 
 class Server:
@@ -33,11 +34,13 @@ class Server:
         self.status: dict[str, Any] | None = None
 
     async def follow(self) -> None:
-        """For ever; a server that stands still is waited for."""
+        """For ever; one that stands still is waited for, one that was killed may leave a question open for good."""
         while True:
             pause = deferLater(self._reactor, LOOK_SECONDS)
+            asking: Deferred[Any] = ensureDeferred(self._asked())
+            asking.addTimeout(PATIENCE_SECONDS, self._reactor)
             try:
-                self.status = plain(await self._asked())
+                self.status = plain(await asking)
             except Exception:
                 self._root = self.status = None
             await pause

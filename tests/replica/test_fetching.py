@@ -1,7 +1,9 @@
 """Rows of a peer replace everything here, data before log, or change nothing (house.md, two files, one order)."""
 
+from collections import deque
+
 import pytest
-from replica_stage import InlineDisk, ToldDisk
+from replica_stage import InlineDisk, ToldDisk, one_turn
 from twisted.internet.defer import fail, succeed
 from twisted.internet.task import Clock
 
@@ -193,3 +195,18 @@ def test_rows_that_came_are_not_read_again(scene, monkeypatch):
     monkeypatch.setattr(scene.data, "rows", None)
     scene.fetch(9, 2)
     assert scene.memory.rows == {"fresh": "of the peer"}
+
+
+def test_rows_that_came_in_vain_are_freed_a_chunk_a_turn(scene):
+    """A million of them at once would hold up whoever asks."""
+    chunks = deque([(Row(0, 1, "key", f"k{place}", "v"),) for place in range(5)])
+    checkpoints = scene.fetch(3, 1)
+    clock = checkpoints._clock
+    checkpoints._discard(chunks)
+    seen = [len(chunks)]
+    while chunks:
+        one_turn(clock)
+        seen.append(len(chunks))
+    assert seen == [4, 3, 2, 1, 0]
+    one_turn(clock)
+    assert clock.getDelayedCalls() == []

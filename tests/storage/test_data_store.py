@@ -161,6 +161,17 @@ def test_what_a_checkpoint_writes_is_synced_slice_by_slice(path, monkeypatch):
     store.close()
 
 
+def test_the_whole_file_is_asked_for_before_sqlite_opens_it(path, monkeypatch):
+    """A page at a time from a disk that nobody has read takes a minute; closing it later would give up locks."""
+    done = []
+    connect = sqlite_file._connect
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, *what: done.append(what), raising=False)
+    monkeypatch.setattr(sqlite_file, "_connect", lambda *where: (done.append("opened"), connect(*where))[1])
+    DataStore(path, "OFF").close()
+    assert done[0][0] == 0 and done[-2][0] + done[-2][1] >= os.path.getsize(path)
+    assert done[-1] == "opened"
+
+
 def test_hazard_27_a_sync_that_fails_is_unknown(path, monkeypatch):
     def failed(file):
         raise OSError(errno.EIO, "I/O error")

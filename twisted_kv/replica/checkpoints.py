@@ -252,6 +252,7 @@ class Checkpoints:
                 raise FetchFailed(f"they are of term {answer.term}, and {self._replica.standing.term} is known here")
         except BaseException:
             self._abort(checkpoint)
+            self._discard(chunks)
             if held:
                 self._replica.release(self._replica.applied)
             raise
@@ -299,6 +300,12 @@ class Checkpoints:
             self._machine.load(chunks.popleft())
             await self._next_turn()
         self._machine.take_changes()
+
+    def _discard(self, chunks: deque[tuple[Row, ...]]) -> None:
+        """Free what came in vain, a chunk a turn: a million rows at once take a third of a second."""
+        if chunks and not self._stopped:
+            chunks.popleft()
+            self._clock.callLater(0, self._discard, chunks)
 
     # ── one at a time ──────────────────────────────────────────────────────────────────────────────
 
