@@ -39,6 +39,9 @@ TICK_SECONDS: Final = 0.05
 HEARTBEAT_TICKS: Final = 2
 ELECTION_TICKS: Final = 8
 
+# A group asks for the configuration after its own; as long as there is none, the answer is held back.
+CONFIGURATION_HELD_SECONDS: Final = 2.0
+
 # Sessions, per shard.
 SESSIONS_PER_SHARD_MAX: Final = 4096
 SESSION_RESULTS_MAX: Final = 1024

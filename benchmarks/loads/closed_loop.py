@@ -62,21 +62,30 @@ def values_of(size: int) -> list[str]:
 
 def main(connect: Connect) -> None:
     """Carry out the task of the command line and end the process."""
+    task = Task.from_argument(sys.argv[1])
+
+    async def outcome(reactor: Any) -> str:
+        return (await carry_out(reactor, task, connect)).as_line()
+
+    run(outcome)
+
+
+def run(work: Callable[[Any], Coroutine[Any, Any, str]]) -> None:
+    """Run on a reactor, print what comes of it as the last line, and end the process; with status 1 if it fails."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    task = Task.from_argument(sys.argv[1])
     ended: list[bool] = []
 
     def finish(result: Any) -> None:
         if hasattr(result, "printBriefTraceback"):
             result.printBriefTraceback(sys.stderr)
         else:
-            print(result.as_line(), flush=True)
+            print(result, flush=True)
             ended.append(True)
         reactor.stop()
 
-    reactor.callWhenRunning(lambda: ensureDeferred(carry_out(reactor, task, connect)).addBoth(finish))
+    reactor.callWhenRunning(lambda: ensureDeferred(work(reactor)).addBoth(finish))
     reactor.run()
     sys.exit(0 if ended else 1)
 

@@ -55,7 +55,7 @@ def test_ours_and_the_limits(tmp_path: Path) -> None:
     for each in written["samples"]:
         assert each["errors"] == 0, each
         assert 0 < each["p50_ms"] <= each["p99_ms"] <= each["p999_ms"] <= each["max_ms"]
-    assert {"ours-controller", "ours-1", "ours-2", "ours-3"} == set(written["samples"][0]["server_cpu_us"])
+    assert {"controller-1", "group-100-1", "group-100-2", "group-100-3"} == set(written["samples"][0]["server_cpu_us"])
     assert (out / "table.txt").read_text().strip() in ended.stdout
     for text in ((out / "table.txt").read_text(), (out / "table.md").read_text()):
         assert "linearizable get, 4 clients, one connection" in text

@@ -10,10 +10,10 @@ from fake_cluster import FakeCluster
 from twisted.internet.defer import CancelledError, ensureDeferred
 
 from twisted_kv.client.seeking import NoAnswer, NotReached, Seeker
-from twisted_kv.constants import MIB
+from twisted_kv.constants import CONFIGURATION_HELD_SECONDS, MIB
 from twisted_kv.errors import NotAuthorized, OutcomeUnknown, Overloaded, Unavailable
 from twisted_kv.machines.commands import READS, Done, Read
-from twisted_kv.transport.wire import KV_READ, Busy, NotLeading, Outcomes, Rejected, Unsettled
+from twisted_kv.transport.wire import CTL_NEXT, KV_READ, Busy, NotLeading, Outcomes, Rejected, Unsettled
 
 BODY = READS.encode(Read(("k",)))
 
@@ -106,6 +106,12 @@ def test_news_of_a_server_that_was_left_already_changes_nothing(cluster, seeker)
     assert first.called and second.called
     attempt(cluster, seeker)
     assert asked(cluster) == ["g1a", "g1a", "g1a", "g1b"]
+
+
+def test_who_is_held_back_by_intent_is_given_the_time(cluster, seeker):
+    """A server that keeps a question until there is news is not taken for a dead one meanwhile."""
+    cluster.result(seeker.attempt(CTL_NEXT, BODY, 10.0))
+    assert cluster.network.timeouts == pytest.approx([1.0 + CONFIGURATION_HELD_SECONDS], rel=0.01)
 
 
 def test_patience_grows_with_silence_and_ends_with_the_deadline(cluster, seeker):

@@ -107,8 +107,8 @@ class Stage:
 
     def _doors(self, kind: str, peers: Mapping[int, str]) -> Callable[[Any], Any]:
         if kind == "group":
-            return lambda replica: GroupDoors(1, replica, self.machine, self.clock, {}).doors
-        return lambda replica: ControllerDoors(1, replica, peers, Nobody()).doors
+            return lambda replica, waits: GroupDoors(1, replica, self.machine, self.clock, {}).doors
+        return lambda replica, waits: ControllerDoors(1, replica, peers, Nobody(), waits).doors
 
     def _failed(self, failure: Failure) -> None:
         self.failure = self.failure or failure

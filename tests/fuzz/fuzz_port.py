@@ -24,7 +24,7 @@ from twisted_kv.transport.wire import ANSWERS
 
 EVERYTHING = Budget(1 << 30, 1 << 24, 64)
 REFUSALS = frozenset({"Rejected", "Busy", "NotLeading"})
-READING = frozenset({"kv_read", "kv_scan", "ctl_query", "who", "get", "status", "query"})
+READING = frozenset({"kv_read", "kv_scan", "ctl_query", "ctl_next", "who", "get", "status", "query"})
 PEER_EVERY = 4
 TERMS_MAX = 1 << 20
 DIGEST_EVERY = 8

@@ -213,7 +213,7 @@ def test_a_shard_in_motion_holds_back_the_next_configuration_hazard_43():
     for gid in (1, 2):
         assert groups[gid].configure(following) == Done(False)
     assert groups[1].machine.chores() == (HandOver(0, 1, Holder(2, 2, 2)),)
-    assert groups[2].machine.chores() == (Pull(0, 2, Holder(1, 1, 1), ("ep:1:1",), 0, BEGINNING, False),)
+    assert groups[2].machine.chores() == (Pull(0, 2, Holder(1, 1, 1), ("ep:1:1",), 0, BEGINNING, False, False),)
     groups[1].apply(Freeze(0, 1))
     assert groups[1].machine.chores() == (NextConfiguration(3),)
     assert groups[1].configure(following) == Done(True)
@@ -274,7 +274,7 @@ def test_a_group_that_was_down_for_long_finds_its_data_scenario_25():
     for group in awake.values():
         group.configure(history.newest)
     pull = groups[3].machine.chores()[0]
-    assert pull == Pull(0, 3, Holder(2, 2, 2), ("ep:2:2",), 0, BEGINNING, False)
+    assert pull == Pull(0, 3, Holder(2, 2, 2), ("ep:2:2",), 0, BEGINNING, False, False)
     assert groups[2].ask(0, 2) == PullAnswer("wait"), "not there yet is not gone"
     assert groups[2].apply(Drop(0, 2)) == Done(False)
     assert groups[1].ask(0, 1).state == "rows", "kept although 1 is past that configuration"
@@ -340,7 +340,7 @@ def test_parked_data_of_the_same_gid_is_pulled_by_other_processes_scenario_34():
     assert set(old.phases().values()) == {"leaving"}
     for configuration in history.configurations[1:]:
         new.configure(configuration, mine=configuration.num == 3)
-    assert new.machine.chores()[0] == Pull(0, 3, Holder(1, 1, 1), ("ep:1:1",), 0, BEGINNING, False)
+    assert new.machine.chores()[0] == Pull(0, 3, Holder(1, 1, 1), ("ep:1:1",), 0, BEGINNING, False, False)
     rows = old.ask(0, 1, bytes_max=10_000)
     new.apply(installing(rows, 0, 3))
     assert new.get(K0) == Done("v")

@@ -8,6 +8,7 @@ import typing
 import msgspec
 import pytest
 
+from twisted_kv.constants import ROWS_CHUNK_BYTES
 from twisted_kv.machines.configuration import Configuration, Holder, Member
 from twisted_kv.machines.migration import (
     EVENTS,
@@ -15,6 +16,7 @@ from twisted_kv.machines.migration import (
     ROUNDS_MAX,
     SERVED,
     STATES,
+    TIMES_MAX,
     TRANSITIONS,
     Absent,
     Arrived,
@@ -119,6 +121,18 @@ def test_the_freeze_is_wanted_when_the_taker_is_level_or_changes_outrun_it():
         assert not state.hand
         state = advanced(state, Arrived(chunk, walked, False, 1))
     assert state.hand
+
+
+def test_a_large_shard_is_given_the_time_to_become_level():
+    """Issue 4: what is not copied before the freeze is out of service until it is; 64 chunks say nothing of 256 MB."""
+    walked, pulling = Cursor(("key", "m"), True, 7), EXAMPLES[Pulling]
+    large = Arrived(2, walked, False, 100 * ROWS_CHUNK_BYTES)
+    state = advanced(pulling, large)
+    for chunk in range(3, 3 + ROUNDS_MAX + 100 * TIMES_MAX):
+        assert not state.hand
+        assert state.hurried is (state.rounds >= ROUNDS_MAX)
+        state = advanced(state, msgspec.structs.replace(large, chunk=chunk))
+    assert state.hand and state.hurried
 
 
 def test_what_is_served_and_what_holds_back_hazard_43():

@@ -7,8 +7,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from twisted_kv.codec import FORMAT_VERSION, Codec
-from twisted_kv.consensus.types import NotLeader, Role, Standing
-from twisted_kv.constants import SHARDS_MAX
+from twisted_kv.consensus.types import NOBODY, NotLeader, Role, Standing
+from twisted_kv.constants import CONFIGURATION_HELD_SECONDS, SHARDS_MAX
 from twisted_kv.errors import Overloaded
 from twisted_kv.interfaces import LostAnswer, NotSent
 from twisted_kv.machines.commands import (
@@ -39,6 +39,7 @@ from twisted_kv.machines.configuration import Configuration
 from twisted_kv.machines.rows import BEGINNING
 from twisted_kv.replica.doors import ControllerDoors, GroupDoors
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
+from twisted_kv.replica.waits import Waits
 from twisted_kv.transport.wire import ANSWERS, Busy, NotLeading, Outcomes, Rejected, Unsettled
 
 
@@ -100,7 +101,7 @@ def group(corridor):
 
 @pytest.fixture
 def controller(corridor):
-    return ControllerDoors(1, lambda: corridor, {1: "e1", 2: "e2"}, corridor).doors
+    return ControllerDoors(1, lambda: corridor, {1: "e1", 2: "e2"}, corridor, Waits(Clock())).doors
 
 
 def told(answer):
@@ -147,7 +148,7 @@ def test_malformed_bodies_are_rejected(group, corridor, verb, body):
     assert corridor.submitted == []
 
 
-@pytest.mark.parametrize("verb", ["ctl_enroll", "ctl_change", "ctl_claim", "ctl_query"])
+@pytest.mark.parametrize("verb", ["ctl_enroll", "ctl_change", "ctl_claim", "ctl_query", "ctl_next"])
 def test_malformed_bodies_are_rejected_by_a_controller(controller, corridor, verb):
     assert isinstance(told(controller[verb](b"nonsense")), Rejected)
     assert corridor.submitted == []
@@ -294,6 +295,59 @@ def test_query_before_the_cluster_is_founded_waits(controller, corridor):
     assert isinstance(told(controller["ctl_query"](query)), Busy)
     corridor.answer = ConfigurationAnswer("C", Configuration(), "")
     assert told(controller["ctl_query"](query)).cluster == "C"
+
+
+class Waiting:
+    """A controller whose newest configuration is the one with number 1, and what it said to who asked for the next."""
+
+    def __init__(self, corridor, num=2):
+        self.clock = Clock()
+        self.corridor = corridor
+        self.waits = Waits(self.clock)
+        doors = ControllerDoors(1, lambda: corridor, {1: "e1", 2: "e2"}, corridor, self.waits).doors
+        corridor.held = corridor.answer = ConfigurationAnswer("C", Configuration(num=1), "")
+        self.answered = doors["ctl_next"](QUERIES.encode(QueryConfiguration(num, 7)))
+
+    def appears(self, num):
+        self.corridor.held = self.corridor.answer = ConfigurationAnswer("C", Configuration(num=num), "")
+        self.waits.look()
+
+
+def test_who_asks_for_the_next_configuration_waits_for_it(corridor):
+    """Issue 4: with 100 groups an idle controller is asked a few times per second."""
+    waiting = Waiting(corridor)
+    waiting.clock.advance(CONFIGURATION_HELD_SECONDS / 2)
+    waiting.waits.look()
+    assert not waiting.answered.called and corridor.submitted == []
+    waiting.appears(2)
+    assert told(waiting.answered).configuration.num == 2
+    assert corridor.submitted == [QueryConfiguration(2, 7)], "as any query, through a quorum"
+
+
+def test_nobody_waits_for_a_configuration_that_is_there(corridor):
+    assert told(Waiting(corridor, num=1).answered).configuration.num == 1
+
+
+def test_who_has_waited_long_is_told_what_there_is(corridor):
+    """Through a quorum: a controller that is cut off has no news, and sends who asks it elsewhere."""
+    waiting = Waiting(corridor)
+    waiting.clock.advance(CONFIGURATION_HELD_SECONDS)
+    assert told(waiting.answered).configuration.num == 1
+    assert corridor.submitted == [QueryConfiguration(2, 7)] and not waiting.clock.getDelayedCalls()
+
+
+def test_a_controller_that_knows_no_leader_keeps_nobody_waiting(corridor):
+    waiting = Waiting(corridor)
+    corridor.standing, corridor.error = Standing(Role.CANDIDATE, 2, NOBODY), NotLeader(NOBODY)
+    waiting.waits.look()
+    assert told(waiting.answered) == NotLeading(1, NOBODY)
+
+
+def test_a_controller_that_stops_keeps_nobody_waiting_and_asks_nobody(corridor):
+    waiting = Waiting(corridor)
+    waiting.waits.close()
+    assert told(waiting.answered) == NotLeading(1, NOBODY)
+    assert corridor.submitted == [] and not waiting.clock.getDelayedCalls()
 
 
 WRITE_WITH = b"\x92\xa1w\x91\x96\xa1p\xa1k%b\x01\x01\x01"  # one put of key k, session and numbers 1

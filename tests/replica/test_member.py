@@ -102,7 +102,9 @@ class Group:
         # A group whose chores are nobody's: configurations are logged by hand here.
         machine.chores = lambda: ()
         try:
-            member = Member(parts, lambda replica: {}, lambda replica, identity: NoChores(), self.failures.append)
+            member = Member(
+                parts, lambda replica, waits: {}, lambda replica, identity: NoChores(), self.failures.append
+            )
         except StartRefused:
             parts.directory.close()
             raise

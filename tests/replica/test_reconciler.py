@@ -2,6 +2,7 @@
 
 from random import Random
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -32,7 +33,7 @@ from twisted_kv.machines.commands import (
 from twisted_kv.machines.configuration import Configuration, Holder, Member
 from twisted_kv.machines.rows import Cursor
 from twisted_kv.replica.reconciler import HAND_OVER_SECONDS, ControllerChores, GroupChores, Reconciler
-from twisted_kv.transport.wire import CTL_CLAIM, CTL_QUERY, SHARD_DROP, SHARD_PULL
+from twisted_kv.transport.wire import CTL_CLAIM, CTL_NEXT, CTL_QUERY, SHARD_DROP, SHARD_PULL
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def configuration(num=1, gid=7):
 def test_next_configuration_is_claimed_and_logged():
     """Decision 0002: a membership is claimed before it is used."""
     answer = ConfigurationAnswer("C", configuration(), "")
-    scene = Scene([NextConfiguration(1)], **{CTL_QUERY: answer, CTL_CLAIM: Done("me")})
+    scene = Scene([NextConfiguration(1)], **{CTL_NEXT: answer, CTL_CLAIM: Done("me")})
     scene.reconciler.poke()
     assert scene.logged() == [Configure("C", configuration(), True)]
     assert CONTROLLER_COMMANDS.decode(scene.ask.questions[1][2]) == Claim(7, 1, "me")
@@ -119,27 +120,28 @@ def test_next_configuration_is_claimed_and_logged():
 def test_scenario_34_another_group_of_this_gid_is_not_us(claimed_by):
     """Scenario §3.3-34: whoever claimed first is the member; we own nothing."""
     answer = ConfigurationAnswer("C", configuration(), claimed_by)
-    scene = Scene([NextConfiguration(1)], **{CTL_QUERY: answer, CTL_CLAIM: Done("other")})
+    scene = Scene([NextConfiguration(1)], **{CTL_NEXT: answer, CTL_CLAIM: Done("other")})
     scene.reconciler.poke()
     assert scene.logged() == [Configure("C", configuration(), False)]
 
 
 def test_scenario_21_never_skips_a_number():
     """Scenario §3.3-21: the newest is of no use when it is not the next."""
-    scene = Scene([NextConfiguration(2)], **{CTL_QUERY: ConfigurationAnswer("C", configuration(1), "me")})
+    scene = Scene([NextConfiguration(2)], **{CTL_NEXT: ConfigurationAnswer("C", configuration(1), "me")})
     scene.reconciler.poke()
     assert scene.logged() == []
 
 
 def test_hazard_46_another_cluster_stops_the_server():
-    scene = Scene([NextConfiguration(1)], **{CTL_QUERY: ConfigurationAnswer("D", configuration(), "me")})
+    scene = Scene([NextConfiguration(1)], **{CTL_NEXT: ConfigurationAnswer("D", configuration(), "me")})
     scene.cluster = "C"
     scene.reconciler.poke()
     assert scene.logged() == []
     assert "cluster C" in str(scene.strangers[0])
 
 
-PULL = Pull(3, 5, Holder(9, 1, 4), ("g",), 2, Cursor(("key", "k"), False, 0), False)
+PULL = Pull(3, 5, Holder(9, 1, 4), ("g",), 2, Cursor(("key", "k"), False, 0), False, False)
+HURRIED = msgspec.structs.replace(PULL, hurried=True)
 LAST = PullAnswer("rows", (), Cursor(("key", "k"), True, 0), True, True, 10)
 INSTALL = Install(3, 5, 2, (), LAST.cursor, True, True, 10)
 
@@ -256,13 +258,14 @@ def test_hand_over_waits_as_long_as_the_taker_asks():
 
 
 def test_what_is_served_is_copied_at_half_the_pace():
-    """Decisions/0007: after a chunk that took a while the taker rests as long, unless it is level with the giver."""
-    for answer, logged in (
-        (PullAnswer("ahead", (), Cursor(("key", "k"), False, 0)), 0),
-        (PullAnswer("ahead", (), Cursor(("key", "k"), True, 0), level=True), 1),
-        (LAST, 1),
+    """Decisions/0007: after a chunk that took a while the taker rests as long, but not when level, nor when hurried."""
+    for chore, answer, logged in (
+        (PULL, PullAnswer("ahead", (), Cursor(("key", "k"), False, 0)), 0),
+        (PULL, PullAnswer("ahead", (), Cursor(("key", "k"), True, 0), level=True), 1),
+        (PULL, LAST, 1),
+        (HURRIED, PullAnswer("ahead", (), Cursor(("key", "k"), True, 0)), 1),
     ):
-        scene = Scene([PULL], **{SHARD_PULL: Deferred()})
+        scene = Scene([chore], **{SHARD_PULL: Deferred()})
         scene.reconciler.poke()
         scene.clock.advance(0.5)
         scene.ask.answers[SHARD_PULL].callback(answer)

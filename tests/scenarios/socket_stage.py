@@ -35,6 +35,7 @@ from twisted_kv.replica.doors import ControllerDoors, GroupDoors
 from twisted_kv.replica.member import IChores, Member, Parts
 from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
+from twisted_kv.replica.waits import Waits
 from twisted_kv.service.assembly import CORES, fresh_random
 from twisted_kv.service.server import ListeningServer, Tenants
 from twisted_kv.simulation.judges.invariants import Watch, WatchedCore, WatchedLog, WatchedMachine, WatchedNetwork
@@ -247,10 +248,10 @@ class SocketServer:
         machine: Any = GroupMachine(seat.gid) if seat.gid else ControllerMachine()
         asked_at: dict[tuple[int, int], float] = {}
 
-        def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
+        def doors(replica: Callable[[], Replica | None], waits: Waits) -> Mapping[str, Door]:
             if seat.gid:
                 return GroupDoors(seat.node, replica, machine, life, asked_at).doors
-            return ControllerDoors(seat.node, replica, peers, network).doors
+            return ControllerDoors(seat.node, replica, peers, network, waits).doors
 
         def chores(replica: Replica, identity: str) -> IChores:
             if not seat.gid:

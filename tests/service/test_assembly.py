@@ -83,7 +83,8 @@ def test_the_doors_are_those_of_its_kind(tmp_path: Path) -> None:
     group = assemble_group(settings("group", tmp_path / "g"), Clock(), Alone(), lambda failure: None)
     try:
         asked = {wire.CTL_ENROLL, wire.CTL_CHANGE, wire.CTL_QUERY, wire.CTL_CLAIM}
-        assert controller.doors.keys() - peers == asked | {FORWARDED + verb for verb in asked}
+        forwarded = {FORWARDED + verb for verb in asked}
+        assert controller.doors.keys() - peers == asked | forwarded | {wire.CTL_NEXT}
         assert group.doors.keys() - peers == {
             wire.KV_WRITE,
             wire.KV_READ,

@@ -23,7 +23,7 @@ from twisted_kv.codec import Malformed
 from twisted_kv.constants import MIB
 from twisted_kv.errors import KVError, OutcomeUnknown, Overloaded, Unavailable, by_name
 from twisted_kv.interfaces import INetwork, LostAnswer, NotSent, Random
-from twisted_kv.transport.wire import ANSWERS, Busy, NotLeading, Rejected, Unsettled
+from twisted_kv.transport.wire import ANSWERS, HELD_SECONDS, Busy, NotLeading, Rejected, Unsettled
 
 PATIENCE_SECONDS: Final = 1.0
 PATIENCE_DOUBLINGS_MAX: Final = 3
@@ -97,6 +97,7 @@ class Seeker:
             patience = PATIENCE_UNREACHED_SECONDS
         else:
             patience = PATIENCE_SECONDS * 2 ** min(self._overdue, PATIENCE_DOUBLINGS_MAX)
+            patience += HELD_SECONDS.get(verb, 0.0)
         timeout = max(0.0, min(patience + len(body) / BYTES_PER_SECOND_LEAST, seconds_max))
         until = self._clock.seconds() + timeout * 0.99
         asked: Deferred[Any] = self._network.call(self._endpoints[at], verb, body, timeout)

@@ -316,7 +316,7 @@ class NextConfiguration(msgspec.Struct, frozen=True):
 
 class Pull(msgspec.Struct, frozen=True):
     """Fetch chunk ``chunk`` of copy (shard, num) from ``source`` at ``endpoints``, beyond ``cursor``, and log it;
-    with ``hand``, have it frozen."""
+    with ``hand``, have it frozen; ``hurried``: do not rest."""
 
     shard: int
     num: int
@@ -325,6 +325,7 @@ class Pull(msgspec.Struct, frozen=True):
     chunk: int
     cursor: Cursor
     hand: bool
+    hurried: bool
 
 
 class HandOver(msgspec.Struct, frozen=True):

@@ -413,7 +413,8 @@ class GroupMachine:
         for copy in self._copies:
             state = copy.state
             if isinstance(state, Pulling):
-                yield Pull(copy.shard, copy.num, state.source, state.endpoints, state.chunk, state.cursor, state.hand)
+                facts = (state.chunk, state.cursor, state.hand, state.hurried)
+                yield Pull(copy.shard, copy.num, state.source, state.endpoints, *facts)
             elif isinstance(state, Handing):
                 yield HandOver(copy.shard, copy.num, state.taker)
         for (shard, num), owed in sorted(self._owed.items()):

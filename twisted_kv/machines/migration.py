@@ -14,11 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
+from twisted_kv.constants import ROWS_CHUNK_BYTES
 from twisted_kv.machines.configuration import NO_GROUP, Configuration, Holder
 from twisted_kv.machines.rows import BEGINNING, Cursor
 
 ROUNDS_MAX: Final = 64
-"""Chunks of changes that are taken over while the copy is served; a load that makes more is cut short."""
+TIMES_MAX: Final = 4
+"""Chunks of changes that are taken over while the copy is served: ROUNDS_MAX, and TIMES_MAX times what the copy itself
+takes. Who is not level by then never will be: a load that makes changes faster than they are copied is cut short."""
 
 # ── states ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -36,7 +39,7 @@ class Pulling(msgspec.Struct, frozen=True, tag="pulling", tag_field="phase"):
         chunk: the number of the chunk that is wanted next, from 0.
         cursor: what came so far.
         level: when the last chunk was given, nothing stood beyond it.
-        rounds: chunks since the walk was over.
+        rounds: chunks since the walk was over; after ROUNDS_MAX it is time to hurry.
         total_bytes: of all keys and values of the copy, as last heard.
     """
 
@@ -51,7 +54,13 @@ class Pulling(msgspec.Struct, frozen=True, tag="pulling", tag_field="phase"):
     @property
     def hand(self) -> bool:
         """Whether it is time for the freeze: there is nothing more to be had without, or changes outrun the copying."""
-        return self.cursor.walked and (self.level or self.rounds >= ROUNDS_MAX)
+        rounds_max = ROUNDS_MAX + TIMES_MAX * self.total_bytes // ROWS_CHUNK_BYTES
+        return self.cursor.walked and (self.level or self.rounds >= rounds_max)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether changes are many: what could wait for others is copied at once."""
+        return self.rounds >= ROUNDS_MAX
 
 
 class Serving(msgspec.Struct, frozen=True, tag="serving", tag_field="phase"):

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from twisted_kv.codec import Codec, Malformed
 from twisted_kv.consensus.types import NOBODY, NotLeader
-from twisted_kv.constants import MIB, VALUE_BYTES_CEILING, WIRE_BODY_BYTES_MAX
+from twisted_kv.constants import CONFIGURATION_HELD_SECONDS, MIB, VALUE_BYTES_CEILING, WIRE_BODY_BYTES_MAX
 from twisted_kv.errors import Overloaded
 from twisted_kv.interfaces import Door, INetwork, LostAnswer, NotSent
 from twisted_kv.machines.commands import (
@@ -37,17 +37,20 @@ from twisted_kv.machines.commands import (
     Outcome,
     PullAnswer,
     PullRows,
+    QueryConfiguration,
     Refused,
 )
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.machines.operations import check_key, check_operation
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.replica.replica import Replica
+from twisted_kv.replica.waits import Waits
 from twisted_kv.transport.wire import (
     ANSWERS,
     CTL_CHANGE,
     CTL_CLAIM,
     CTL_ENROLL,
+    CTL_NEXT,
     CTL_QUERY,
     KV_OPEN,
     KV_READ,
@@ -66,6 +69,7 @@ NOT_READY_SECONDS = 0.1
 LEADER_SECONDS = 2.0
 FORWARDED = "peer_"
 """Before a ctl_ verb: one controller asks its leader on behalf of somebody else; never passed on again."""
+_NEWEST = QueryConfiguration(-1)
 OUTCOMES_CHARACTERS_MAX = 4 * MIB  # a character may take four bytes on the wire
 
 assert 4 * OUTCOMES_CHARACTERS_MAX <= VALUE_BYTES_CEILING < WIRE_BODY_BYTES_MAX
@@ -266,14 +270,21 @@ class ControllerDoors(Doors):
 
     Args:
         peers: node → endpoint of every controller.
+        waits: who waits for a configuration.
     """
 
     def __init__(
-        self, node: int, replica: Callable[[], Replica | None], peers: Mapping[int, str], network: INetwork
+        self,
+        node: int,
+        replica: Callable[[], Replica | None],
+        peers: Mapping[int, str],
+        network: INetwork,
+        waits: Waits,
     ) -> None:
         super().__init__(node, replica)
         self._peers = peers
         self._network = network
+        self._waits = waits
 
     @property
     def doors(self) -> Mapping[str, Door]:
@@ -285,7 +296,7 @@ class ControllerDoors(Doors):
             CTL_QUERY: self.query,
         }
         passed_on = {verb: self._or_of_the_leader(verb, door) for verb, door in own.items()}
-        return passed_on | {FORWARDED + verb: door for verb, door in own.items()}
+        return passed_on | {FORWARDED + verb: door for verb, door in own.items()} | {CTL_NEXT: self.next}
 
     def _or_of_the_leader(self, verb: str, door: Door) -> Door:
         def answer(body: bytes) -> Deferred[bytes]:
@@ -326,6 +337,28 @@ class ControllerDoors(Doors):
         except Malformed as error:
             return self._reject("BadRequest", str(error))
         return self._read(query, self._founded)
+
+    def next(self, body: bytes) -> Deferred[bytes]:
+        """CTL_NEXT: as CTL_QUERY, but not before the configuration is there, or a while has passed.
+
+        So a group that waits for the next one asks once in CONFIGURATION_HELD_SECONDS. Who knows no leader holds
+        nobody: others may have news.
+        """
+        try:
+            query = QUERIES.decode(body)
+        except Malformed as error:
+            return self._reject("BadRequest", str(error))
+
+        def come() -> bool:
+            replica = self._replica()
+            if replica is None or replica.standing.leader == NOBODY:
+                return True
+            newest: ConfigurationAnswer = replica.query(_NEWEST)
+            return newest.configuration.num >= query.num
+
+        ask = self._or_of_the_leader(CTL_QUERY, self.query)
+        waited = self._waits.until(come, CONFIGURATION_HELD_SECONDS)
+        return waited.addCallback(lambda goes_on: ask(body) if goes_on else self._tell(NotLeading(self._node, NOBODY)))
 
     def _founded(self, answer: ConfigurationAnswer | Refused) -> Any:
         if isinstance(answer, ConfigurationAnswer) and not answer.cluster:

@@ -30,6 +30,7 @@ from twisted_kv.replica.mail import Mail
 from twisted_kv.replica.reconciler import Reconciler
 from twisted_kv.replica.replica import Replica
 from twisted_kv.replica.snapshots import Snapshots
+from twisted_kv.replica.waits import Waits
 from twisted_kv.transport.wire import IAM, PEER_HELLO, PEER_ROWS, PEER_STEP, WHO, Hello, Iam
 
 Kind = Literal["controller", "group"]
@@ -103,7 +104,7 @@ class Member:
 
     Args:
         parts: what it is made of.
-        doors: the machine's own doors (replica/doors), given a way to the running replica.
+        doors: the machine's own doors (replica/doors), given a way to the running replica, and whom to keep waiting.
         chores: what carries out the machine's chores, given the running replica and the group's identity.
         failed: told when the member has stopped by itself; the process should end.
     """
@@ -113,7 +114,7 @@ class Member:
     def __init__(
         self,
         parts: Parts,
-        doors: Callable[[Callable[[], Replica | None]], Mapping[str, Door]],
+        doors: Callable[[Callable[[], Replica | None], Waits], Mapping[str, Door]],
         chores: Callable[[Replica, str], IChores],
         failed: Callable[[Failure], None],
     ) -> None:
@@ -126,6 +127,7 @@ class Member:
         self._voters: Voters = {}
         self._stopped = False
         self._stopping: Deferred[None] | None = None
+        self._waits = Waits(parts.clock)
         self._snapshots = Snapshots(parts.gid, parts.directory.data, parts.read_disk, parts.clock)
         self._formation = Formation(
             bound_hello(parts),
@@ -142,7 +144,7 @@ class Member:
             PEER_STEP: self._receive,
             PEER_ROWS: self._snapshots.answer,
             WHO: self._who,
-            **doors(lambda: self._replica),
+            **doors(lambda: self._replica, self._waits),
         }
 
     @property
@@ -267,6 +269,7 @@ class Member:
         self._formation.stop()
         if self._replica is not None:
             self._replica.stop()
+        self._waits.close()
         if self._checkpoints is not None:
             await self._checkpoints.stop()
         self._snapshots.stop()
@@ -283,11 +286,13 @@ class Member:
         assert self._reconciler is not None
         self._checkpoints.applied(entries)
         self._reconciler.poke()
+        self._waits.look()
 
     def stood(self, standing: Standing) -> None:
         """Role, term or leader changed."""
         assert self._reconciler is not None
         self._reconciler.poke()
+        self._waits.look()
 
     def fetch_asked(self, source: SnapshotSource) -> None:
         """The core wants the rows of a peer."""

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from twisted_kv.codec import Malformed
 from twisted_kv.consensus.types import NotLeader
-from twisted_kv.constants import ROWS_CHUNK_BYTES, SHARDS_DEFAULT, VALUE_BYTES_DEFAULT
+from twisted_kv.constants import CONFIGURATION_HELD_SECONDS, ROWS_CHUNK_BYTES, SHARDS_DEFAULT, VALUE_BYTES_DEFAULT
 from twisted_kv.errors import KVError, StartRefused
 from twisted_kv.interfaces import Ask
 from twisted_kv.machines.commands import (
@@ -50,12 +50,14 @@ from twisted_kv.machines.configuration import NO_GROUP, Configuration
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.replica.replica import Replica
-from twisted_kv.transport.wire import CTL_CLAIM, CTL_QUERY, SHARD_DROP, SHARD_PULL
+from twisted_kv.transport.wire import CTL_CLAIM, CTL_NEXT, CTL_QUERY, SHARD_DROP, SHARD_PULL
 
 ROUND_SECONDS = 0.1
 PAUSE_SECONDS = 0.1
 ASK_SECONDS = 2.0
-HAND_OVER_SECONDS = 3.0
+HAND_OVER_SECONDS = 10.0
+"""A taker that elects a leader, or stands still for a while, is not taken for dead: all that is not copied yet would
+then be out of service."""
 REST_SECONDS_MAX = 1.0
 CHORES_AT_ONCE = 8
 
@@ -213,7 +215,8 @@ class GroupChores:
 
     async def next_configuration(self, chore: NextConfiguration) -> None:
         """Fetch the next configuration, find out whether it means this very group, log it."""
-        answer = await self._configuration(chore.num, self._gid)
+        query, patience = QueryConfiguration(chore.num, self._gid), CONFIGURATION_HELD_SECONDS + ASK_SECONDS
+        answer = _told(await self._ask(self._controllers, CTL_NEXT, QUERIES.encode(query), patience))
         bound = self._machine.cluster
         if bound and answer.cluster != bound:
             self._stranger(StartRefused(f"this group belongs to cluster {bound}, the controllers to {answer.cluster}"))
@@ -255,7 +258,7 @@ class GroupChores:
             await self._replica.read(Read(()))
             self.log.error("Shard {shard} is gone from group {gid}", shard=chore.shard, gid=chore.source.gid)
             raise NotYet
-        if answer.state == "ahead" and not answer.level:
+        if answer.state == "ahead" and not (answer.level or chore.hurried):
             # Not so long that the giver thinks its taker gone.
             await deferLater(self._clock, min(self._clock.seconds() - begun, REST_SECONDS_MAX))
         facts = (answer.rows, answer.cursor, answer.level, answer.last, answer.total_bytes)
@@ -291,10 +294,7 @@ class GroupChores:
 
     async def _configuration(self, num: int, gid: int) -> ConfigurationAnswer:
         query = QUERIES.encode(QueryConfiguration(num, gid))
-        answer = await self._ask(self._controllers, CTL_QUERY, query, ASK_SECONDS)
-        if not isinstance(answer, ConfigurationAnswer):
-            raise NotYet
-        return answer
+        return _told(await self._ask(self._controllers, CTL_QUERY, query, ASK_SECONDS))
 
     async def hand_over(self, chore: HandOver) -> None:
         """Freeze a copy whose taker has not asked for long: it must not hold back later configurations."""
@@ -315,3 +315,9 @@ class GroupChores:
             if not (isinstance(answer, Done) and answer.value is True):
                 raise NotYet
         await self._replica.submit(GROUP_COMMANDS.encode(Dropped(chore.shard, chore.source.num)))
+
+
+def _told(answer: Any) -> ConfigurationAnswer:
+    if not isinstance(answer, ConfigurationAnswer):
+        raise NotYet
+    return answer

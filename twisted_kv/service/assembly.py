@@ -27,6 +27,7 @@ from twisted_kv.replica.doors import ControllerDoors, GroupDoors
 from twisted_kv.replica.member import IChores, Member, Parts
 from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
+from twisted_kv.replica.waits import Waits
 from twisted_kv.service.settings import Settings
 from twisted_kv.storage.directory import open_directory
 from twisted_kv.storage.disk import choose_disk, disk_for_bulk
@@ -73,8 +74,8 @@ def assemble_controller(settings: Settings, reactor: Any, network: INetwork, fai
     """
     random = fresh_random()
 
-    def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
-        return ControllerDoors(settings.node, replica, settings.peers, network).doors
+    def doors(replica: Callable[[], Replica | None], waits: Waits) -> Mapping[str, Door]:
+        return ControllerDoors(settings.node, replica, settings.peers, network, waits).doors
 
     def chores(replica: Replica, identity: str) -> IChores:
         return ControllerChores(replica, random, settings.shards, settings.value_bytes_max)
@@ -92,7 +93,7 @@ def assemble_group(settings: Settings, reactor: Any, network: INetwork, failed: 
     machine = GroupMachine(settings.gid)
     asked_at: dict[tuple[int, int], float] = {}
 
-    def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
+    def doors(replica: Callable[[], Replica | None], waits: Waits) -> Mapping[str, Door]:
         return GroupDoors(settings.node, replica, machine, reactor, asked_at).doors
 
     def stranger(refusal: StartRefused) -> None:
@@ -119,7 +120,7 @@ def _member(
     reactor: Any,
     network: INetwork,
     random: Random,
-    doors: Callable[[Callable[[], Replica | None]], Mapping[str, Door]],
+    doors: Callable[[Callable[[], Replica | None], Waits], Mapping[str, Door]],
     chores: Callable[[Replica, str], IChores],
     failed: Failed,
 ) -> Member:

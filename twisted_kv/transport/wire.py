@@ -10,12 +10,13 @@ Who may call what: ``peer_*`` members of the same group; ``shard_*`` servers of 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import msgspec
 
 from twisted_kv.codec import Codec
-from twisted_kv.constants import WIRE_BODY_BYTES_MAX
+from twisted_kv.constants import CONFIGURATION_HELD_SECONDS, WIRE_BODY_BYTES_MAX
 from twisted_kv.machines.commands import (
     Administer,
     ConfigurationAnswer,
@@ -44,8 +45,12 @@ KV_SCAN = "kv_scan"  # Scan → Scanned | WrongGroup | Turned
 CTL_ENROLL = "ctl_enroll"  # Enroll → Outcomes (one) | Turned
 CTL_CHANGE = "ctl_change"  # Administer → Configured | Refused | Expired | Turned
 CTL_QUERY = "ctl_query"  # QueryConfiguration → ConfigurationAnswer | Refused | Turned
+CTL_NEXT = "ctl_next"  # QueryConfiguration → ConfigurationAnswer | Refused | Turned
 CTL_CLAIM = "ctl_claim"  # Claim → Done | Refused | Turned
 WHO = "who"  # Who → Iam: what kind of server is this? needs no quorum
+
+HELD_SECONDS: Final[Mapping[str, float]] = {CTL_NEXT: CONFIGURATION_HELD_SECONDS}
+"""Verb → how long its answer may be held back although all is well."""
 
 
 # ── turned away: the four ways in which a server answers without having carried out the request ────

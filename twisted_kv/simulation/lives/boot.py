@@ -23,6 +23,7 @@ from twisted_kv.replica.doors import ControllerDoors, GroupDoors
 from twisted_kv.replica.member import IChores, Kind, Member, Parts
 from twisted_kv.replica.reconciler import ControllerChores, GroupChores
 from twisted_kv.replica.replica import Replica
+from twisted_kv.replica.waits import Waits
 from twisted_kv.simulation.doors.disk import SimDisk, method_of
 from twisted_kv.simulation.doors.names import cut_while_opening
 from twisted_kv.simulation.doors.network import Hub
@@ -181,11 +182,11 @@ class Booting:
         def failed(failure: Failure) -> None:
             stopped(host, failure)
 
-        def doors(replica: Callable[[], Replica | None]) -> Mapping[str, Door]:
+        def doors(replica: Callable[[], Replica | None], waits: Waits) -> Mapping[str, Door]:
             if seat.gid:
                 return GroupDoors(seat.node, replica, machine, host.clock, asked_at).doors
             forwards = Forwards(network, self._watch.found, self._forward_lost, seat.name)
-            return forwards.watched(ControllerDoors(seat.node, replica, peers, forwards).doors)
+            return forwards.watched(ControllerDoors(seat.node, replica, peers, forwards, waits).doors)
 
         def chores(replica: Replica, identity: str) -> IChores:
             if not seat.gid:
