@@ -65,8 +65,8 @@ def play(name: str, out: Path | None, act: Callable[[Stage], object], found: Cal
     """
     out = Path(tempfile.mkdtemp(prefix=f"twisted-kv-{name}-")) if out is None else out.resolve()
     servers, logs = out / "servers", out / "logs"
-    shutil.rmtree(servers, ignore_errors=True)
     for directory in (servers, logs):
+        shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)
     stage, status, trouble = Stage(servers, Children(logs)), 0, []
     machine = described(servers)

@@ -7,6 +7,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
 from twisted_kv.client.calls import READ, Calls
+from twisted_kv.client.pace import Pace
 from twisted_kv.client.sessions import Session
 from twisted_kv.errors import OutcomeUnknown, Overloaded, Unavailable
 
@@ -45,6 +46,21 @@ def test_each_call_is_given_up_at_its_own_time(clock, calls):
         clock.advance(at - clock.seconds())
         assert (len(early), len(middle), len(late)) == expected
     assert clock.getDelayedCalls() == []
+
+
+def test_a_call_that_waited_in_a_crowd_is_told_so(clock, calls):
+    """Issue 4: Overloaded says when to come again, Unavailable does not."""
+    call, results = begin(calls, 1.0)
+    call.pace = Pace(clock)
+    call.pace.waiting = 10_000
+    assert call.pace.refused(call.deadline) is None
+    for _ in range(1000):
+        clock.advance(0.0009)
+        call.pace.answered()
+    clock.advance(0.1)
+    assert results[0].check(Overloaded)
+    assert results[0].value.retry_after == pytest.approx(call.pace.wait, rel=0.01)
+    assert call.pace.waiting == 9_999
 
 
 def test_one_timer_serves_all(clock, calls):

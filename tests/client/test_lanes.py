@@ -7,8 +7,9 @@ import pytest
 from fake_cluster import FakeCluster
 
 from twisted_kv.client.lanes import BATCH_BYTES, BATCH_CALLS_MAX, BATCHES_UNDER_WAY_MAX
+from twisted_kv.errors import Overloaded
 from twisted_kv.machines.commands import GROUP_COMMANDS, READS
-from twisted_kv.transport.wire import KV_READ, KV_WRITE
+from twisted_kv.transport.wire import KV_READ, KV_WRITE, Busy
 
 
 @pytest.fixture
@@ -122,3 +123,56 @@ def test_calls_on_their_way_to_a_group_that_is_gone_find_the_new_one():
     cluster.result(clerk.configuration())
     cluster.result(flying, seconds=3)
     assert cluster.times_executed("+") == 1
+
+
+def test_what_was_turned_away_goes_first_when_there_is_room(cluster, clerk):
+    """Behind all that came meanwhile its time would be up."""
+    seen = []
+
+    def watched(cluster, endpoint, verb, body):
+        seen.extend(operation.key for operation in GROUP_COMMANDS.decode(body).operations)
+        return fake.fine(cluster, endpoint, verb, body)
+
+    cluster.faults = [fake.answering(Busy(1, 0.5, leads=True))]
+    cluster.nemesis = lambda: watched
+    early = [clerk.put(f"{{k}}early{number}", "v") for number in range(3)]
+    cluster.run(0.1)
+    late = [clerk.put(f"{{k}}late{number}", "v") for number in range(BATCH_CALLS_MAX)]
+    cluster.run(2)
+    assert all(put.called for put in early + late)
+    assert seen[:4] == ["{k}early0", "{k}early1", "{k}early2", "{k}late0"]
+
+
+RATE, TIMEOUT, TURN = 1000, 5.0, 0.01
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_far_too_many_calls_are_refused_at_once_and_the_others_are_done(cluster, clerk, times):
+    """Issue 4: beyond saturation throughput stays flat, and callers get Overloaded with retry_after, not timeouts."""
+    room = [0.0, cluster.clock.seconds()]
+
+    def limited(cluster, endpoint, verb, body):
+        """A leader that can do RATE calls per second."""
+        count = len(GROUP_COMMANDS.decode(body).operations) if verb == KV_WRITE else 0
+        now = cluster.clock.seconds()
+        room[:] = min(room[0] + RATE * (now - room[1]), 0.3 * RATE), now
+        if count > room[0]:
+            return fake.answering(Busy(1, 0.1, leads=True))(cluster, endpoint, verb, body)
+        room[0] -= count
+        return fake.fine(cluster, endpoint, verb, body)
+
+    cluster.nemesis = lambda: limited
+    done, failures, most = [], [], 0
+    for _ in range(round(8 / TURN)):
+        for _ in range(round(times * RATE * TURN)):
+            put = clerk.put(f"{{k{len(done) % 50}}}", "v", timeout=TIMEOUT)
+            put.addCallback(done.append)
+            put.addErrback(failures.append)
+        most = max(most, len(clerk._calls.pending))
+        cluster.run(TURN)
+    cluster.run(TIMEOUT)
+    assert {failure.type for failure in failures} <= {Overloaded}
+    assert all(failure.value.retry_after >= 0.1 for failure in failures)
+    assert most < TIMEOUT * RATE
+    assert len(done) >= 0.85 * 8 * RATE
+    assert bool(failures) == (times > 1)

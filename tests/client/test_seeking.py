@@ -110,6 +110,7 @@ def test_news_of_a_server_that_was_left_already_changes_nothing(cluster, seeker)
 
 def test_who_is_held_back_by_intent_is_given_the_time(cluster, seeker):
     """A server that keeps a question until there is news is not taken for a dead one meanwhile."""
+    cluster.faults = [fake.silent]
     cluster.result(seeker.attempt(CTL_NEXT, BODY, 10.0))
     assert cluster.network.timeouts == pytest.approx([1.0 + CONFIGURATION_HELD_SECONDS], rel=0.01)
 
@@ -155,6 +156,44 @@ def test_a_busy_leader_is_waited_for_and_a_busy_stranger_is_passed_by(cluster, s
     assert seeker.pause() == 0
     attempt(cluster, seeker)
     assert asked(cluster) == ["g1a", "g1a", "g1a", "g1b"]
+
+
+def test_a_leader_that_says_that_it_leads_is_waited_for_as_often_as_it_says(cluster, seeker):
+    """Nobody else could do it: to ask the others would only make work, and more of it for the leader as well."""
+    attempt(cluster, seeker)
+    pauses = []
+    for _ in range(4):
+        attempt(cluster, seeker, fake.answering(Busy(1, 0.4, leads=True)))
+        pauses.append(seeker.pause())
+        cluster.run(seeker.pause())
+    assert pauses == pytest.approx([0.2, 0.4, 0.8, 0.8])
+    attempt(cluster, seeker)
+    attempt(cluster, seeker, fake.answering(Busy(1, 0.4, leads=True)))
+    assert seeker.pause() == pytest.approx(0.2), "it had room meanwhile"
+    assert asked(cluster) == ["g1a"] * 7
+
+
+def test_several_that_were_turned_away_together_count_as_one(cluster, seeker):
+    attempt(cluster, seeker)
+    cluster.faults = [fake.answering(Busy(1, 0.4, leads=True))] * 3
+    for asked_together in [seeker.attempt(KV_READ, BODY, 10.0) for _ in range(3)]:
+        cluster.result(asked_together)
+    assert 0.1 < seeker.pause() <= 0.2
+
+
+def test_an_answer_is_waited_for_as_long_as_answers_take(cluster, seeker):
+    """Issue 4: who asks again before the answer can be there makes a slow leader slower still."""
+
+    def slow(cluster, endpoint, verb, body):
+        cluster.clock.advance(0.9)
+        return fake.fine(cluster, endpoint, verb, body)
+
+    attempt(cluster, seeker, slow)
+    attempt(cluster, seeker)
+    assert cluster.network.timeouts == pytest.approx([1.0, 2.7], rel=0.05)
+    for _ in range(30):
+        attempt(cluster, seeker)
+    assert cluster.network.timeouts[-1] == pytest.approx(1.0, rel=0.01)
 
 
 def test_what_went_wrong_is_told_apart(cluster, seeker):

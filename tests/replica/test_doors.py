@@ -37,6 +37,7 @@ from twisted_kv.machines.commands import (
 )
 from twisted_kv.machines.configuration import Configuration
 from twisted_kv.machines.rows import BEGINNING
+from twisted_kv.replica.admission import QUEUE_SECONDS
 from twisted_kv.replica.doors import ControllerDoors, GroupDoors
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.replica.waits import Waits
@@ -167,7 +168,7 @@ def test_a_door_takes_only_its_own_commands(group, controller, corridor):
 
 @pytest.mark.parametrize(
     ("raised", "answer"),
-    [(NotLeader(2), NotLeading(1, 2)), (Overloaded("full", 0.5), Busy(1, 0.5))],
+    [(NotLeader(2), NotLeading(1, 2)), (Overloaded("full", 0.5), Busy(1, 0.5, True))],
 )
 def test_turned_away_at_once(group, corridor, raised, answer):
     corridor.error = raised
@@ -253,6 +254,25 @@ def test_a_large_copy_is_sorted_over_several_turns(corridor):
     assert len(held) == 2 and len(clock.getDelayedCalls()) == 1, "one look, then others have their turn"
     clock.advance(0)
     assert [ANSWERS.decode(answer) for answer in answers] == [PullAnswer("ahead")]
+
+
+def test_a_leader_without_room_says_so_before_it_reads_the_request(corridor):
+    """Issue 4: what is refused must be cheap, or throughput falls with what is asked."""
+    group = GroupDoors(1, lambda: corridor, Machine(), Clock(), {}).doors
+    corridor.submit = corridor.read = lambda _: Deferred()
+    large = GROUP_COMMANDS.encode(Write((put(value="v" * 100),) * 1000))
+    assert not group["kv_write"](large).called
+    assert told(group["kv_write"](b"nonsense" * 10_000)) == Busy(1, QUEUE_SECONDS, leads=True)
+    assert told(group["kv_read"](b"nonsense" * 10_000)) == Busy(1, QUEUE_SECONDS, leads=True)
+
+
+def test_room_is_made_by_whatever_answer(corridor):
+    group = GroupDoors(1, lambda: corridor, Machine(), Clock(), {}).doors
+    large = GROUP_COMMANDS.encode(Write((put(value="v" * 100),) * 1000))
+    for outcome in ((Done(),) * 1000, LeadershipLost(2)):
+        corridor.answer = outcome
+        for _ in range(100):
+            assert not isinstance(told(group["kv_write"](large)), Busy)
 
 
 def test_whoever_waits_for_a_taker_learns_that_it_asked(corridor):

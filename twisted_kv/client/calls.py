@@ -17,6 +17,7 @@ from twisted_kv.errors import KVError, Overloaded, Unavailable
 from twisted_kv.machines.rows import Value
 
 if TYPE_CHECKING:
+    from twisted_kv.client.pace import Pace
     from twisted_kv.client.sessions import Session
 
 READ: Final = "r"
@@ -48,6 +49,7 @@ class Call:
         busy: retry_after, if a server without room had the last word.
         redirected: it follows a hint of the group asked last.
         company: how many calls it may share a batch with, itself included.
+        pace: of the group that it waits for.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class Call:
         "flying",
         "key",
         "number",
+        "pace",
         "redirected",
         "sequence",
         "session",
@@ -91,10 +94,13 @@ class Call:
         self.busy: float | None = None
         self.redirected = False
         self.company = _ANY_COMPANY
+        self.pace: Pace | None = None
         self.deferred: Deferred[Any] = Deferred(self._cancelled)
 
     def succeed(self, result: Any) -> None:
         """It took effect, and this is the answer."""
+        if self.pace is not None:
+            self.pace.answered()
         self._leave()
         self.deferred.callback(result)
 
@@ -106,10 +112,13 @@ class Call:
     def give_up(self, why: str) -> None:
         """Nobody will try any more; ``why`` goes before the last trouble."""
         text = f"{why}; {self.trouble or 'no server has answered'}"
+        retry_after = self.busy
+        if retry_after is None and self.pace is not None:
+            retry_after = self.pace.wait
         if self.sequence and (self.flying or self.unsettled):
             self.fail(unknown(text))
-        elif self.busy is not None:
-            self.fail(Overloaded(text, self.busy))
+        elif retry_after is not None:
+            self.fail(Overloaded(text, retry_after))
         else:
             self.fail(Unavailable(text))
 
@@ -127,6 +136,8 @@ class Call:
         del self._calls.pending[self]
         if self.session is not None:
             self.session.forget(self)
+        if self.pace is not None:
+            self.pace.waiting -= 1
 
     def _cancelled(self, _: Deferred[Any]) -> None:
         self._leave()

@@ -21,10 +21,11 @@ from twisted.python.failure import Failure
 
 from twisted_kv.client.calls import READ, Call, Calls, is_timeout
 from twisted_kv.client.lanes import ReadLane, WriteLane
+from twisted_kv.client.pace import Pace
 from twisted_kv.client.seeking import Seeker, trouble_of
 from twisted_kv.client.sessions import Session
 from twisted_kv.constants import CALL_TIMEOUT_SECONDS, VALUE_BYTES_CEILING
-from twisted_kv.errors import BadRequest, NoSuchShard, Unavailable, by_name
+from twisted_kv.errors import BadRequest, NoSuchShard, Overloaded, Unavailable, by_name
 from twisted_kv.interfaces import INetwork, Random
 from twisted_kv.machines.commands import (
     QUERIES,
@@ -335,9 +336,19 @@ class Road:
         self.seeker = seeker
         self.reads = ReadLane(desk, gid, seeker, clock)
         self.writes = WriteLane(desk, gid, seeker, clock)
+        self._reading, self._writing = Pace(clock), Pace(clock)
 
     def take(self, call: Call) -> None:
-        """Queue a call in its lane."""
+        """Queue a call in its lane; a new one that could not be answered in time is refused."""
+        pace = self._reading if call.verb == READ else self._writing
+        if call.pace is not pace:
+            if call.pace is not None:
+                call.pace.waiting -= 1
+            elif (retry_after := pace.refused(call.deadline)) is not None:
+                call.fail(Overloaded(f"{pace.waiting} calls wait for this group already", retry_after))
+                return
+            call.pace = pace
+            pace.waiting += 1
         (self.reads if call.verb == READ else self.writes).take(call)
 
     def recall(self) -> list[Call]:

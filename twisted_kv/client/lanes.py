@@ -109,8 +109,8 @@ class Lane(ABC):
         self._retired = False
 
     def take(self, call: Call) -> None:
-        """Queue a call; it leaves at the end of this turn."""
-        self._queue.append(call)
+        """Queue a call; it leaves at the end of this turn. One that was tried before has waited longest."""
+        (self._queue.appendleft if call.trouble else self._queue.append)(call)
         if self._timer is None:
             self._timer = self._clock.callLater(0, self._flush)
 
@@ -187,6 +187,9 @@ class Lane(ABC):
         now = self._clock.seconds()
         last_word = now + LAST_WORD_SECONDS
         last_try = last_word if self._seeker.found else now + LAST_TRY_SECONDS
+        if queue and (pace := queue[0].pace) is not None and pace.wait is not None:
+            # Many wait: whoever can no longer be answered in time makes room, and is not left in doubt.
+            last_word = last_try = now + max(self._seeker.latency, LAST_TRY_SECONDS)
         while queue:
             call = queue[0]
             in_time = call.deadline > (last_try if call.trouble else last_word)
@@ -230,7 +233,7 @@ class Lane(ABC):
     def _send_again(
         self, calls: Sequence[Call], trouble: str, unsettled: bool = False, busy: float | None = None
     ) -> None:
-        for call in calls:
+        for call in reversed(calls):
             if call.settled:
                 continue
             call.flying = False

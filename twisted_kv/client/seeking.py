@@ -27,11 +27,14 @@ from twisted_kv.transport.wire import ANSWERS, HELD_SECONDS, Busy, NotLeading, R
 
 PATIENCE_SECONDS: Final = 1.0
 PATIENCE_DOUBLINGS_MAX: Final = 3
+PATIENCE_TIMES: Final = 3
+LATENCY_KEPT: Final = 0.9
 PATIENCE_UNREACHED_SECONDS: Final = 0.02
 BYTES_PER_SECOND_LEAST: Final = 1 * MIB
 PAUSE_SECONDS: Final = 0.02
 PAUSE_SECONDS_MAX: Final = 0.1
 """Half of it is what a client misses, on average, when somebody leads again."""
+FULL_DOUBLINGS_MAX: Final = 2
 
 
 class NotReached(msgspec.Struct, frozen=True):
@@ -55,6 +58,7 @@ class Seeker:
 
     Attributes:
         found: whether the server asked last carried a request out.
+        latency: seconds that answers took of late, at worst.
     """
 
     def __init__(self, endpoints: Sequence[str], clock: IReactorTime, random: Random, network: INetwork) -> None:
@@ -69,6 +73,8 @@ class Seeker:
         self._unreached: set[int] = set()
         self._rounds = 0
         self._overdue = 0
+        self._full = 0
+        self.latency = 0.0
         self._not_before = 0.0
         self._attempts = 0
         self._under_way: dict[int, Deferred[Any]] = {}
@@ -96,12 +102,13 @@ class Seeker:
             # The network dials on by itself, at growing pauses; meanwhile others may come to lead.
             patience = PATIENCE_UNREACHED_SECONDS
         else:
-            patience = PATIENCE_SECONDS * 2 ** min(self._overdue, PATIENCE_DOUBLINGS_MAX)
+            # Who asks again before the answer can be there makes a server that is slow slower still.
+            patience = max(PATIENCE_SECONDS, PATIENCE_TIMES * self.latency)
+            patience *= 2 ** min(self._overdue, PATIENCE_DOUBLINGS_MAX)
             patience += HELD_SECONDS.get(verb, 0.0)
         timeout = max(0.0, min(patience + len(body) / BYTES_PER_SECOND_LEAST, seconds_max))
-        until = self._clock.seconds() + timeout * 0.99
         asked: Deferred[Any] = self._network.call(self._endpoints[at], verb, body, timeout)
-        return self._keep(asked).addBoth(self._heard, at, until)
+        return self._keep(asked).addBoth(self._heard, verb, at, self._clock.seconds(), timeout)
 
     async def ask(self, verb: str, body: bytes, deadline: float, changes: bool) -> tuple[Any, bool]:
         """Ask until a server has carried the request out.
@@ -160,7 +167,7 @@ class Seeker:
     def _cut_short(self, failure: Failure) -> Any:
         return NoAnswer("this client was closed") if self._closed and failure.check(CancelledError) else failure
 
-    def _heard(self, result: bytes | Failure, at: int, until: float) -> Any:
+    def _heard(self, result: bytes | Failure, verb: str, at: int, asked_at: float, timeout: float) -> Any:
         answer = self._understood(result, at)
         kind = type(answer)
         if kind is Failure:
@@ -175,13 +182,16 @@ class Seeker:
         if kind is NotLeading or kind is Unsettled:
             self._move_on(at, answer.leader)
         elif kind is NoAnswer or kind is NotReached:
-            if kind is NoAnswer and at == self._at and self._clock.seconds() >= until:
+            if kind is NoAnswer and at == self._at and self._clock.seconds() >= asked_at + 0.99 * timeout:
                 self._overdue += 1
             self._move_on(at)
         elif kind is Busy:
-            self._hold_on(at, answer.retry_after)
-        elif kind is not Rejected and (at == self._at or not self.found):
-            self._settle_on(at)
+            self._hold_on(at, answer)
+        elif kind is not Rejected:
+            if verb not in HELD_SECONDS:
+                self.latency = max(self._clock.seconds() - asked_at, LATENCY_KEPT * self.latency)
+            if at == self._at or not self.found:
+                self._settle_on(at)
         return answer
 
     def _understood(self, result: bytes | Failure, at: int) -> Any:
@@ -206,11 +216,21 @@ class Seeker:
         self._at = at
         self.found = True
         self._tried.clear()
-        self._rounds = self._overdue = 0
+        self._rounds = self._overdue = self._full = 0
 
-    def _hold_on(self, at: int, seconds: float) -> None:
-        """A leader without room is asked again, once; anybody else who is busy may just not be ready."""
+    def _hold_on(self, at: int, answer: Busy) -> None:
+        """A leader without room is asked again; anybody else who is busy may just not be ready."""
         if at != self._at:
+            return
+        seconds = answer.retry_after
+        if answer.leads:
+            # Nobody else could do it. Several that were turned away together count as one.
+            if self.pause() == 0:
+                seconds *= 2**self._full * (0.5 + 0.5 * self._random.random())
+                self._not_before = self._clock.seconds() + seconds
+                self._full = min(self._full + 1, FULL_DOUBLINGS_MAX)
+            self.found = False
+            self._tried.clear()
             return
         if self.found:
             self.found = False

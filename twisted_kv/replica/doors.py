@@ -42,6 +42,7 @@ from twisted_kv.machines.commands import (
 )
 from twisted_kv.machines.group import GroupMachine
 from twisted_kv.machines.operations import check_key, check_operation
+from twisted_kv.replica.admission import Admission
 from twisted_kv.replica.pending import LeadershipLost, Overwritten, ReadAbandoned
 from twisted_kv.replica.replica import Replica
 from twisted_kv.replica.waits import Waits
@@ -113,7 +114,7 @@ class Doors:
 
     def _turned_away(self, error: Exception, replica: Replica) -> Any:
         if isinstance(error, Overloaded):
-            return Busy(self._node, error.retry_after)
+            return Busy(self._node, error.retry_after, replica.leads)
         return NotLeading(self._node, replica.standing.leader)
 
     def _failed(self, failure: Failure, replica: Replica) -> Any:
@@ -161,6 +162,7 @@ class GroupDoors(Doors):
         self._machine = machine
         self._clock = clock
         self._asked_at = asked_at
+        self._admission = Admission(clock)
 
     @property
     def doors(self) -> Mapping[str, Door]:
@@ -176,6 +178,9 @@ class GroupDoors(Doors):
 
     def write(self, body: bytes) -> Deferred[bytes]:
         """KV_WRITE: the body, once looked at, is the command itself."""
+        return self._admitted(body, self._write)
+
+    def _write(self, body: bytes) -> Deferred[bytes]:
         try:
             command = WRITES.decode(body)
         except Malformed as error:
@@ -194,6 +199,9 @@ class GroupDoors(Doors):
 
     def read(self, body: bytes) -> Deferred[bytes]:
         """KV_READ."""
+        return self._admitted(body, self._read_keys)
+
+    def _read_keys(self, body: bytes) -> Deferred[bytes]:
         try:
             query = READS.decode(body)
         except Malformed as error:
@@ -203,6 +211,20 @@ class GroupDoors(Doors):
             if refused is not None:
                 return self._reject(refused.error, refused.text)
         return self._read(query, self._outcomes)
+
+    def _admitted(self, body: bytes, door: Door) -> Deferred[bytes]:
+        """Pass a request on, unless there is no room: that is said before anything of it is read."""
+        size = len(body)
+        retry_after = self._admission.refused(size)
+        if retry_after is not None:
+            return self._tell(Busy(self._node, retry_after, leads=True))
+        self._admission.enter(size)
+
+        def leave(answer: Any) -> Any:
+            self._admission.leave(size)
+            return answer
+
+        return door(body).addBoth(leave)
 
     def open(self, body: bytes) -> Deferred[bytes]:
         """KV_OPEN."""

@@ -71,10 +71,11 @@ class Unsettled(msgspec.Struct, frozen=True, array_like=True, tag="un"):
 
 
 class Busy(msgspec.Struct, frozen=True, array_like=True, tag="bz"):
-    """Nothing entered a log: no room, or not ready yet. ``retry_after`` in seconds."""
+    """Nothing entered a log: no room, or not ready yet. ``retry_after`` in seconds; ``leads``: no other could do it."""
 
     node: int
     retry_after: float
+    leads: bool = False
 
 
 class Rejected(msgspec.Struct, frozen=True, array_like=True, tag="rj"):

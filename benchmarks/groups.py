@@ -1,0 +1,13 @@
+"""``python benchmarks/groups.py``: what more groups bring, and what idle ones cost (growth, docs/benchmarks.md)."""
+
+import sys
+from pathlib import Path
+
+# In place of this directory: the names of its modules are found as benchmarks.NAME, and only so.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.command import main  # noqa: E402
+from benchmarks.growth import command  # noqa: E402
+
+if __name__ == "__main__":
+    main(command)
