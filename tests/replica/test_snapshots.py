@@ -112,3 +112,35 @@ def test_a_snapshot_is_closed_behind_what_was_asked_of_it(tmp_path, logged_error
     disk.work()
     directory.close()
     assert not logged_errors
+
+
+def test_the_next_chunk_is_read_while_one_is_on_its_way(scene):
+    """So a way there and back is not added to the time of reading; and it is read once."""
+    snapshots, _, clock = scene
+    answer = ask(snapshots)
+    (opened,) = snapshots._open.values()
+    read, reads = opened.snapshot.rows, []
+    opened.snapshot.rows = lambda after, size: (reads.append(after), read(after, size))[1]
+    got = list(answer.rows)
+    while not answer.last:
+        clock.advance(0)
+        asked = len(reads)
+        answer = ask(snapshots, answer.snapshot, got[-1].key if got else None)
+        assert len(reads) == asked
+        got += answer.rows
+    assert got == ROWS
+    assert len(reads) == len(set(reads))
+
+
+def test_what_was_read_ahead_and_is_not_asked_for_is_given_up(scene):
+    """Another place, or the same one twice; a snapshot that has been damaged meanwhile says so to whoever asks."""
+    snapshots, _, clock = scene
+    first = ask(snapshots)
+    clock.advance(0)
+    assert ask(snapshots, first.snapshot, first.rows[0].key).rows[0] == first.rows[1]
+    clock.advance(0)
+    assert ask(snapshots, first.snapshot, None).rows == first.rows
+    (opened,) = snapshots._open.values()
+    opened.snapshot.rows = lambda after, size: 1 / 0
+    clock.advance(0)
+    snapshots.stop()

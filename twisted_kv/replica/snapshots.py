@@ -1,11 +1,13 @@
 """Serves the rows of this replica's newest checkpoint to a peer that is too far behind for the log.
 
 A snapshot is a read-only transaction; it lives for a bounded time, since a long reader pins the write-ahead log,
-and at most SNAPSHOTS_MAX are open. Knows nothing of what the rows mean.
+and at most SNAPSHOTS_MAX are open. While a chunk is on its way the next one is read. Knows nothing of what the rows
+mean.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
@@ -15,7 +17,7 @@ from twisted.logger import Logger
 from twisted_kv.codec import Malformed
 from twisted_kv.constants import STREAM_CHUNK_BYTES
 from twisted_kv.interfaces import IDataStore, IDisk, ISnapshot
-from twisted_kv.machines.rows import RowKey
+from twisted_kv.machines.rows import Row, RowKey
 from twisted_kv.transport.wire import ROWS_ANSWER, ROWS_REQUEST, RowsAnswer, RowsRequest
 
 SNAPSHOT_SECONDS_MAX = 120.0
@@ -34,7 +36,7 @@ class Snapshots:
         self._disk = disk
         self._clock = clock
         self._count = 0
-        self._open: dict[int, tuple[ISnapshot, IDelayedCall]] = {}
+        self._open: dict[int, _Opened] = {}
 
     def answer(self, body: bytes) -> Deferred[bytes]:
         """One chunk of rows; a new snapshot is opened when the request names none."""
@@ -53,15 +55,24 @@ class Snapshots:
 
     async def _chunk(self, request: RowsRequest) -> bytes:
         number = request.snapshot or await self._begin()
-        if number not in self._open:
+        opened = self._open.get(number)
+        if opened is None:
             return ROWS_ANSWER.encode(EXPIRED)
-        snapshot, _ = self._open[number]
         size = min(request.bytes_max, STREAM_CHUNK_BYTES)
-        rows = await self._disk.run(partial(snapshot.rows, request.after, size))
-        last = not rows
-        if last:
+        rows = await (opened.take(request.after, size) or self._read(opened, request.after, size))
+        if not rows:
             self._close(number)
-        return ROWS_ANSWER.encode(RowsAnswer(number, snapshot.index, snapshot.term, tuple(rows), last))
+        elif number in self._open:
+            # While this is on its way, what will be asked for next.
+            opened.turn = self._clock.callLater(0, self._read_ahead, opened, rows[-1].key, size)
+        snapshot = opened.snapshot
+        return ROWS_ANSWER.encode(RowsAnswer(number, snapshot.index, snapshot.term, tuple(rows), not rows))
+
+    def _read(self, opened: _Opened, after: RowKey | None, size: int) -> Deferred[Sequence[Row]]:
+        return self._disk.run(partial(opened.snapshot.rows, after, size))
+
+    def _read_ahead(self, opened: _Opened, after: RowKey, size: int) -> None:
+        opened.ahead = (after, size, self._read(opened, after, size))
 
     async def _begin(self) -> int:
         while len(self._open) >= SNAPSHOTS_MAX:
@@ -69,18 +80,54 @@ class Snapshots:
         snapshot = await self._disk.run(self._data_store.snapshot)
         self._count += 1
         number = self._count
-        self._open[number] = (snapshot, self._clock.callLater(SNAPSHOT_SECONDS_MAX, self._close, number))
+        self._open[number] = _Opened(snapshot, self._clock.callLater(SNAPSHOT_SECONDS_MAX, self._close, number))
         return number
 
     def _close(self, number: int) -> None:
         opened = self._open.pop(number, None)
         if opened is not None:
-            snapshot, expiry = opened
-            if expiry.active():
-                expiry.cancel()
+            opened.give_up()
             # Behind the pieces of it that were asked for already: read from a closed one, they would look like damage.
-            closed = self._disk.run(snapshot.close)
+            closed = self._disk.run(opened.snapshot.close)
             closed.addErrback(lambda failure: self.log.failure("A snapshot could not be closed", failure))
+
+
+class _Opened:
+    """A snapshot, and what was read of it before anybody asked.
+
+    Attributes:
+        turn: when the next chunk will be read.
+        ahead: behind which row, how many bytes, and what is read there.
+    """
+
+    def __init__(self, snapshot: ISnapshot, expiry: IDelayedCall) -> None:
+        self.snapshot = snapshot
+        self.expiry = expiry
+        self.turn: IDelayedCall | None = None
+        self.ahead: tuple[RowKey, int, Deferred[Sequence[Row]]] | None = None
+
+    def take(self, after: RowKey | None, size: int) -> Deferred[Sequence[Row]] | None:
+        """What was read ahead, if this is it. Whatever else was read, or would be, is given up."""
+        ahead = self.ahead
+        if ahead is not None and ahead[:2] == (after, size):
+            self.ahead = None
+            return ahead[2]
+        self._forget()
+        return None
+
+    def give_up(self) -> None:
+        """Nobody will ask any more."""
+        if self.expiry.active():
+            self.expiry.cancel()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.turn is not None and self.turn.active():
+            self.turn.cancel()
+        if self.ahead is not None:
+            _, _, rows = self.ahead
+            rows.addErrback(lambda _: None)  # whoever asks for it is told
+            self.ahead = None
 
 
 def _can_be_asked_for(after: RowKey | None) -> bool:
