@@ -75,7 +75,7 @@ def test_run_takes_whatever_there_is_to_wait_for(shared: SimulatedCluster) -> No
 
     began = shared.now
     assert shared.run(work) == shared.run(work()) == "done"
-    assert shared.now >= began + 10
+    assert shared.now - began > 9.999
     assert shared.run(succeed(1)) == shared.run(lambda: 1) == 1
     with pytest.raises(KeyError):
         shared.run(fail(KeyError("k")))
@@ -137,7 +137,8 @@ def test_a_seed_is_one_run() -> None:
         with SimulatedCluster(seed, groups=1, controllers=1) as cluster:
             cluster.network(loss=0.2)
             for number in range(10):
-                cluster.run(cluster.clerk().append("k", f"<{number}>"))
+                # Each Clerk is new: it asks for the configuration and a session first, and one in three asks is in vain.
+                cluster.run(cluster.clerk().append("k", f"<{number}>", timeout=60))
             return cluster.now, cluster._world.trace.digest()
 
     assert life(5) == life(5) != life(6)

@@ -84,6 +84,7 @@ def boot(path: str, seat: Seat, held: Held) -> str:
         except Exception as error:
             return f"assembling a member raised {error!r}"
         member.start().addErrback(lambda failure: failures.append(failure.getErrorMessage()))
+        clock.advance(0)  # the rows are read in turns
         wrong = _misled(member, seat, clock, held, failures)
         stopped = member.stop()
         _until(clock, lambda: bool(stopped.called))
