@@ -121,6 +121,8 @@ def _hunted(options: argparse.Namespace, scratch: Path) -> list[Any]:
     if found:
         tasks = [task for task in tasks if results is None or task not in results.found]
         _say(f"{len(found)} tasks were done before, {len(tasks)} are left")
+    if not tasks:
+        return found  # a pool without work still starts a process of its own, which the recorder would not wait for
     pool = ProcessPoolExecutor(options.jobs, get_context("spawn"), _begin, (options.plant,))
     try:
         waiting = {pool.submit(_carry_out, task, str(scratch), vars(options)): task for task in tasks}
