@@ -171,7 +171,7 @@ class Run:
         self._record = record
         self._told = told
         self._commands = peer.commands(self._directory)
-        self._servers = [name for name in self._commands if name != "ours-controller"]
+        self._servers = peer.members()
 
     def go(self) -> None:
         """Everything, in order; the record is filled as it comes."""
@@ -321,7 +321,7 @@ class Run:
         keys = self._plan.keys
         payload = KEY_BYTES + self._plan.value_bytes
         memory = max(held - bare for held, bare in zip(self._memory(), empty, strict=True)) / keys
-        disk = [bytes_on_disk(self._directory / f"group-{place}") for place in range(1, len(self._servers) + 1)]
+        disk = [bytes_on_disk(self._directory / server) for server in self._servers]
         self._tell(Figure(f"memory of a server for each key of {payload} bytes, bytes", memory))
         self._tell(Figure("disk of a server for each key, bytes", max(sum(each.values()) for each in disk) / keys))
         for file in ("data.sqlite3", "data.sqlite3-wal", "log.sqlite3"):

@@ -70,7 +70,8 @@ class Step:
     @property
     def goodput(self) -> float:
         """Puts per second that were answered."""
-        return sum(each["done"] for each in self.flooded) / self.seconds
+        done: int = sum(each["done"] for each in self.flooded)
+        return done / self.seconds
 
     def errors(self, *names: str) -> int:
         """How many calls failed with these."""

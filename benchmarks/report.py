@@ -24,7 +24,7 @@ class Table:
     """A heading and lines of cells, of which the first column is words."""
 
     head: tuple[str, ...]
-    lines: list[tuple[str, ...]]
+    lines: Sequence[tuple[str, ...]]
 
     def markdown(self) -> str:
         """As Markdown."""

@@ -137,7 +137,7 @@ def test_a_seed_is_one_run() -> None:
         with SimulatedCluster(seed, groups=1, controllers=1) as cluster:
             cluster.network(loss=0.2)
             for number in range(10):
-                # Each Clerk is new: it asks for the configuration and a session first, and one in three asks is in vain.
+                # Each Clerk is new: it needs three answers, and one ask in three is in vain.
                 cluster.run(cluster.clerk().append("k", f"<{number}>", timeout=60))
             return cluster.now, cluster._world.trace.digest()
 

@@ -33,7 +33,8 @@ class Caller:
 
     def put(self, key: str, value: str) -> Deferred[Any]:
         """One call, the value there and back."""
-        return self._root.callRemote("echo", value.encode())
+        answer: Deferred[Any] = self._root.callRemote("echo", value.encode())
+        return answer
 
     async def get(self, key: str) -> Any:
         """Nothing is kept, so nothing is found."""

@@ -36,7 +36,7 @@ class Server:
     async def follow(self) -> None:
         """For ever; one that stands still is waited for, one that was killed may leave a question open for good."""
         while True:
-            pause = deferLater(self._reactor, LOOK_SECONDS)
+            pause: Deferred[None] = deferLater(self._reactor, LOOK_SECONDS)
             asking: Deferred[Any] = ensureDeferred(self._asked())
             asking.addTimeout(PATIENCE_SECONDS, self._reactor)
             try:

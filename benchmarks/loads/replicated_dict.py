@@ -26,7 +26,7 @@ TICK_SECONDS: Final = 0.05
 FILL_TOGETHER: Final = 500
 
 
-class Dictionary(SyncObj):  # type: ignore[misc]
+class Dictionary(SyncObj):
     """Keys and values, on every replica."""
 
     def __init__(self, own: str | None, others: list[str], journal: str | None) -> None:

@@ -108,7 +108,8 @@ class Redis(Protocol):
 
 async def connect(reactor: Any, task: Task) -> Client:
     """One connection."""
-    return await connectProtocol(clientFromString(reactor, task.endpoints[0]), Redis())
+    client: Client = await connectProtocol(clientFromString(reactor, task.endpoints[0]), Redis())
+    return client
 
 
 if __name__ == "__main__":

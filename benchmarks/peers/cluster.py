@@ -73,6 +73,10 @@ class Cluster:
         """Endpoints of a group's servers, in the order of their nodes."""
         return tuple(f"tcp:127.0.0.1:{port}" for port in self._groups[gid])
 
+    def members(self, gid: int) -> tuple[str, ...]:
+        """Names of the processes of a group's servers, in the order of their nodes."""
+        return tuple(_process(f"group-{gid}", node) for node, _ in enumerate(self._groups[gid], 1))
+
     def join(self, gids: Sequence[int]) -> None:
         """Let groups join, all in one configuration; waits for their servers to answer."""
         groups = [f"{gid}={','.join(self.servers(gid))}" for gid in gids]
@@ -103,16 +107,21 @@ class Cluster:
         """
         for member in self.status()["groups"][str(gid)]:
             if member["role"] == "leader":
-                return f"group-{gid}-{member['node']}"
+                return _process(f"group-{gid}", member["node"])
         raise Failed(f"no member of group {gid} leads")
 
 
 def _commands(name: str, service: list[str], ports: Sequence[int], directory: Path) -> dict[str, list[str]]:
     peers = [f"--peer={node}=tcp:127.0.0.1:{port}" for node, port in enumerate(ports, 1)]
     return {
-        f"{name}-{node}": [
+        _process(name, node): [
             *[*twistd(), "--nodaemon", "--pidfile=", *service, f"--node={node}", *peers],
-            *[f"--data={directory / f'{name}-{node}'}", f"--listen=tcp:{port}:interface=127.0.0.1"],
+            *[f"--data={directory / _process(name, node)}", f"--listen=tcp:{port}:interface=127.0.0.1"],
         ]
         for node, port in enumerate(ports, 1)
     }
+
+
+def _process(name: str, node: int) -> str:
+    """The name of a server's process, and of its directory."""
+    return f"{name}-{node}"

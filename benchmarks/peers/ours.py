@@ -40,7 +40,11 @@ class Ours(Replicated):
 
     def servers(self) -> tuple[str, ...]:
         """Of the group, in the order of their nodes."""
-        return tuple(f"tcp:127.0.0.1:{port}" for port in self._group)
+        return self._cluster.servers(GID)
+
+    def members(self) -> tuple[str, ...]:
+        """The names of their processes, in the same order."""
+        return self._cluster.members(GID)
 
     def load(self, task: Task) -> list[str]:
         return python("benchmarks.loads.ours", task.as_argument())
