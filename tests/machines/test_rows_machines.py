@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_kv.codec import Codec
+from twisted_kv.machines import rows as rows_module
 from twisted_kv.machines.rows import MACHINE_SHARD, ChangedRows, Row, RowKey
 
 NAMES = st.text(max_size=6)
@@ -50,3 +51,12 @@ def test_changed_rows_come_in_the_order_of_their_keys():
     assert changed == rows and ChangedRows() == {}
     with pytest.raises(KeyError):
         changed[1, 2, "key", "c"]
+
+
+def test_changed_rows_are_put_in_order_some_at_a_time(monkeypatch):
+    """However many there are, nobody waits for all of them to be sorted."""
+    monkeypatch.setattr(rows_module, "RUN_NAMES", 4)
+    rows = {(shard, 1, "key", f"{name * 7 % 23:02}"): "v" for shard in (2, 0) for name in range(9)}
+    changed = ChangedRows.of(rows)
+    assert len(list(changed.arrange())) == 2 * 3
+    assert list(changed) == sorted(rows) and dict(changed) == rows

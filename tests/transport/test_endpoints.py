@@ -99,3 +99,19 @@ def test_escapes_where_nobody_needs_them_are_refused_and_raise_nothing_else(text
     """Found by fuzzing: an escaped "=" in a host was an IndexError, and a traceback for the operator."""
     with pytest.raises(ValueError, match="bad endpoint"):
         check_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "backlog"),
+    [
+        ("tcp:7001", 1024),
+        ("tcp:7001:interface=127.0.0.1", 1024),
+        (r"tcp6:7001:interface=\:\:1", 1024),
+        ("tcp:7001:backlog=7", 7),
+        ("tcp:7001:127.0.0.1:9", 9),
+        ("unix:/run/kv", 1024),
+    ],
+)
+def test_many_may_wait_to_be_accepted(text, backlog):
+    """With 50 of them, the others of 64 Clerks that begin at once try again a second later."""
+    assert server_endpoint(None, text)._backlog == backlog

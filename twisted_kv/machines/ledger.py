@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted_kv.machines.rows import Value
 
 _SUPERSEDED_MAX = 1000
 
@@ -28,7 +32,7 @@ class Ledger:
         self._rows: dict[int, tuple[str, str]] = {}
         self._order: list[int] = []
         self._in_order = True
-        self._changed: set[tuple[str, str]] = set()
+        self._changed: dict[str, Value | None] = {}
 
     def note(self, space: str, name: str) -> None:
         """The row has changed, or is gone."""
@@ -40,7 +44,7 @@ class Ledger:
         self._numbers[row] = self.count
         self._rows[self.count] = row
         self._order.append(self.count)
-        self._changed.add(row)
+        self._changed[f"{space}/{name}"] = str(self.count)
 
     def beyond(self, number: int) -> Iterator[tuple[int, str, str]]:
         """(number, space, name) of every row whose last change has a higher number, ascending. Read it at once."""
@@ -52,11 +56,10 @@ class Ledger:
             if row is not None:
                 yield self._order[place], *row
 
-    def take(self) -> Iterator[tuple[str, str]]:
-        """(name, value) of its own rows that changed since the last call."""
-        changed, self._changed = self._changed, set()
-        for space, name in sorted(changed):
-            yield f"{space}/{name}", str(self._numbers[space, name])
+    def take(self) -> dict[str, Value | None]:
+        """Name → value of its own rows that changed since the last call: the map of them, handed over as it is."""
+        changed, self._changed = self._changed, {}
+        return changed
 
     def load(self, name: str, value: str) -> None:
         """Take back a row of its own."""

@@ -97,7 +97,7 @@ class Shard:
         arrived.update(self.sessions.take_dirty())
         spaces: dict[str, dict[str, Value | None]] = {KEY_SPACE: changed, SESSION_SPACE: arrived}
         if self._ledger is not None:
-            spaces[LEDGER_SPACE] = dict(self._ledger.take())
+            spaces[LEDGER_SPACE] = self._ledger.take()
         return {space: rows for space, rows in spaces.items() if rows}
 
     def install(self, rows: Iterable[Row]) -> None:

@@ -188,6 +188,8 @@ class Checkpoints:
             for shard, num in changes.dropped:
                 while not await run(partial(checkpoint.drop, shard, num, SLICE_ROWS)):
                     await self._next_turn()
+            for _ in changes.rows.arrange():
+                await self._next_turn()
             for rows in slices(changes):
                 await run(partial(checkpoint.write, rows))
                 await self._next_turn()

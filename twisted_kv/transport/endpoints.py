@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.endpoints import clientFromString, serverFromString
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _COMMA = re.compile(r"(?<!\\),")
 _COLON = re.compile(r"(?<!\\):")
+
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted, unless the text says how many. Twisted's 50 are soon too few: whoever finds no
+room is not refused, but tries again a second later."""
 
 
 def split_list(text: str) -> list[str]:
@@ -63,8 +67,14 @@ def server_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
     Raises:
         ValueError: as for ``check_endpoint``.
     """
-    endpoint: IStreamServerEndpoint = _parsed(serverFromString, reactor, text)
+    endpoint: IStreamServerEndpoint = _parsed(_server, reactor, text)
     return endpoint
+
+
+def _server(reactor: Any, text: str) -> Any:
+    kind, positional, named = _words(text)
+    roomy = kind in ("tcp", "tcp6", "ssl", "unix") and len(positional) == 1 and "backlog" not in named
+    return serverFromString(reactor, f"{text}:backlog={BACKLOG}" if roomy else text)
 
 
 def loopback_only(text: str) -> bool:
